@@ -1,0 +1,103 @@
+package names
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+
+	"stasis/store/ledger"
+)
+
+// Policy gives the policy set on an inode itself; ok is false if there is none.
+// What its bytes mean is package fs's.
+func (t *Tree) Policy(ino Ino) (policy []byte, ok bool, err error) {
+	v, ok, err := t.space.Get(policyKey(ino))
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	policy, err = decodeBytes("policy", ino, v)
+	return policy, err == nil, err
+}
+
+// SetPolicy sets the policy of an inode; nil takes it away, so that the inode
+// inherits again.
+func (t *Tree) SetPolicy(ino Ino, policy []byte) (ledger.Position, error) {
+	if len(policy) > MaxPolicy {
+		return 0, syscall.E2BIG
+	}
+	return t.update(func(o *op) error {
+		if _, err := o.load(ino); err != nil {
+			return err
+		}
+		if policy == nil {
+			o.tx.Delete(policyKey(ino))
+		} else {
+			o.tx.Put(policyKey(ino), encodeBytes(policy))
+		}
+		return nil
+	})
+}
+
+// EffectivePolicy gives the policy in force for an inode: its own or that of its
+// nearest ancestor, with the inode it is set on; from is 0 if none is set up to the
+// root. A file with several names takes that of the directory of the name given
+// last, and from the root if that directory was removed.
+func (t *Tree) EffectivePolicy(ino Ino) (policy []byte, from Ino, err error) {
+	for range MaxDepth {
+		p, ok, err := t.Policy(ino)
+		if err != nil {
+			return nil, 0, err
+		}
+		if ok {
+			return p, ino, nil
+		}
+		if ino == Root {
+			return nil, 0, nil
+		}
+		in, err := t.Get(ino)
+		switch {
+		case err == syscall.ENOENT:
+			ino = Root
+		case err != nil:
+			return nil, 0, err
+		default:
+			ino = in.Parent
+		}
+	}
+	return nil, 0, corrupt("directory", uint64(ino), "its parents lead in a circle")
+}
+
+// Path gives a path of an inode from the root, "/" for the root itself. ENOENT
+// if it has none, or if the name given to it last was taken away while others
+// remain.
+func (t *Tree) Path(ino Ino) (string, error) {
+	var parts []string
+	for range MaxDepth {
+		if ino == Root {
+			slices.Reverse(parts)
+			return "/" + strings.Join(parts, "/"), nil
+		}
+		in, err := t.Get(ino)
+		if err != nil {
+			return "", err
+		}
+		key := cookieKey(in.Parent, in.cookie)
+		v, ok, err := t.space.Get(key)
+		if err != nil {
+			return "", err
+		}
+		if !ok || in.Nlink == 0 {
+			return "", syscall.ENOENT
+		}
+		e, err := decodeEntry(in.Parent, key, v)
+		if err != nil {
+			return "", err
+		}
+		if e.Ino != ino {
+			return "", syscall.ENOENT
+		}
+		parts = append(parts, e.Name)
+		ino = in.Parent
+	}
+	return "", corrupt("directory", uint64(ino), "its parents lead in a circle")
+}
