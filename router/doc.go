@@ -1,0 +1,33 @@
+// Package router keeps every crate on as many nodes as its policy wants: it
+// draws space, replicates, reads with fallback, remembers what must be discarded,
+// and tells truthfully what it has.
+//
+// Words. A node is a place that keeps crates, known to the person by a name and to
+// the router by the id of its leaf. A grant is a reservation that is held on a node
+// ahead of need and drawn down crate by crate. A plan is the outcome of a draw: the
+// nodes on which one content has its space. A manifest is what a crate is and every
+// destination it was ever meant for. A silent node is one that is missing (its
+// marker is not there) or does not answer; what is meant for it waits in its queue.
+//
+// Invariants:
+//
+//   - Space before data: a crate is sent to a node only on space that the node has
+//     reserved, drawn from the node's grant. A draw is all or nothing; what a failed
+//     draw had taken is back when it returns.
+//   - A crate's manifest, with every node it may go to, is synced in the ledger
+//     before its first byte is sent, so that no node ever holds a crate that nobody
+//     remembers.
+//   - A copy counts once its leaf's receipt is recorded, and only on a durable leaf.
+//   - Checksums are recorded with the first receipt and never change. A crate whose
+//     bytes came out differently later is retired: never sent again under its id.
+//   - What a node does not answer is never taken for deleted, and an unknown crate on
+//     a node is reported, never discarded. A crate is discarded on a node only because
+//     the ledger has a synced record that says so.
+//   - Every byte that a read returns was checked against the manifest's checksums.
+//   - Every wait has a bound named in limits.go. No lock is held over a call to a
+//     node; each such call runs in a goroutine of its own, which is abandoned, and
+//     counted as such, when the call outlives its bound.
+//
+// Where to start reading: api.go has the types, draw.go the space, send.go the way of
+// a crate to its nodes, read.go the way back. FORMAT.md describes the records.
+package router

@@ -1,0 +1,124 @@
+package router
+
+import "time"
+
+// Space.
+const (
+	// GrantFraction: a grant's unpromised part is at most 1/GrantFraction of what a
+	// node has free.
+	GrantFraction = 8
+	// GrantTarget is the most that a grant keeps unpromised, in bytes.
+	GrantTarget = 1 << 30
+	// GrantLease is the lease asked for.
+	GrantLease = time.Hour
+	// GrantRenew is how often a lease is renewed.
+	GrantRenew = GrantLease / 4
+	// GrantMargin is how long before the end of its lease a grant is not drawn on any
+	// more.
+	GrantMargin = GrantLease / 6
+	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant.
+	ReserveLimit = 500 * time.Millisecond
+	// GrantLimit bounds a call that refills, renews or shrinks a grant in the background.
+	GrantLimit = 10 * time.Second
+)
+
+// Nodes.
+const (
+	// OpenLimit bounds the opening and fencing of a store.
+	OpenLimit = 30 * time.Second
+	// StartLimit bounds what Start waits for the first attempts at the nodes.
+	StartLimit = 3 * time.Second
+	// ProbeEvery is how often a healthy node is asked for its status.
+	ProbeEvery = 5 * time.Second
+	// ProbeLimit bounds one such question; without an answer the node is silent.
+	ProbeLimit = 5 * time.Second
+	// StatusLimit bounds what Router.Status waits for fresh figures.
+	StatusLimit = time.Second
+	// RetryFirst and RetryCap bound the pause between attempts at a silent node; it
+	// doubles, and each pause is shortened by up to a quarter at random.
+	RetryFirst = 250 * time.Millisecond
+	RetryCap   = 5 * time.Second
+	// SlowFor is how long a node that let a read time out is asked last.
+	SlowFor = 15 * time.Second
+	// Grace is how long a silent node still counts as a place for new content.
+	Grace = 7 * 24 * time.Hour
+	// SeenEvery is how often the time at which a node was last seen is recorded.
+	SeenEvery = time.Hour
+	// MaxCalls is how many calls may be under way on one node, abandoned ones included.
+	MaxCalls = 64
+	// CloseLimit bounds the closing of one store.
+	CloseLimit = 10 * time.Second
+)
+
+// Sending.
+const (
+	// BatchCrates is the most crates in a batch.
+	BatchCrates = 256
+	// BatchBytes is the most content in a batch, in bytes.
+	BatchBytes = 16 << 20
+	// SmallCrate is the largest crate that is sent in a batch, in bytes. Larger ones go
+	// one by one and are adopted where possible; writing a small one twice costs less than
+	// the syncs of its adoption.
+	SmallCrate = 256 << 10
+	// LargeInFlight is how many larger crates go to one node at a time.
+	LargeInFlight = 2
+	// SmallInFlight is how many small crates go at a time to a node without batches.
+	SmallInFlight = 16
+	// SendLimit bounds one transfer, beside SendRate.
+	SendLimit = 60 * time.Second
+	// SendRate is the slowest transfer that is waited for, in bytes a second.
+	SendRate = 1 << 20
+	// CrateRetryFirst and CrateRetryCap bound the pause before a crate that failed for a
+	// reason of its own is sent again.
+	CrateRetryFirst = 200 * time.Millisecond
+	CrateRetryCap   = 2 * time.Minute
+	// MaxFailing is how many crates with a pause of their own are remembered a node;
+	// more than that and the whole node pauses.
+	MaxFailing = 4096
+	// FullRetry is the pause before a node that refused for space is asked again, unless
+	// something was discarded there.
+	FullRetry = 10 * time.Second
+	// DiscardBatch is how many discards are done between two updates of the ledger.
+	DiscardBatch = 256
+	// DiscardInFlight is how many discards go to one node at a time.
+	DiscardInFlight = 16
+	// DiscardLimit bounds one discard.
+	DiscardLimit = 30 * time.Second
+)
+
+// Reading.
+const (
+	// ReadLimit bounds a whole ReadAt.
+	ReadLimit = 4500 * time.Millisecond
+	// HedgeAfter is how long one node is waited for before the next is asked too.
+	HedgeAfter = 1200 * time.Millisecond
+	// CacheBytes is the default bound of the cache of verified blocks.
+	CacheBytes = 64 << 20
+	// ReadAhead is how many blocks a sequential reader is ahead of.
+	ReadAhead = 2
+	// VerifyLimit bounds the verification of one block by a node.
+	VerifyLimit = 10 * time.Second
+)
+
+// The ledger.
+const (
+	// MaxDestinations is how many destinations a manifest may have.
+	MaxDestinations = 24
+	// DeadKeys is the most keys that one DeadTx writes.
+	DeadKeys = MaxDestinations + 4
+	// ChunkBlocks is how many block digests lie in one record.
+	ChunkBlocks = 1024
+	// UpdateKeys is how many keys the router writes in one update of its own.
+	UpdateKeys = 96
+	// ScanPairs is how many pairs the router reads at a time.
+	ScanPairs = 512
+)
+
+// Memory nodes.
+const (
+	// ExtraQueue is how many crates may wait to be copied to memory nodes; more are not
+	// copied.
+	ExtraQueue = 256
+	// ExtraLimit bounds one such copy.
+	ExtraLimit = 10 * time.Second
+)

@@ -1,0 +1,194 @@
+package router
+
+import (
+	"encoding/binary"
+	"time"
+
+	"stasis/store"
+)
+
+// DestinationState is how far a crate is on its way to one node.
+type DestinationState uint8
+
+const (
+	// Planned: the crate is meant for the node, which may or may not have it yet.
+	Planned DestinationState = iota
+	// Verified: the leaf's receipt is in. Only such a copy counts.
+	Verified
+	// Damaged: the leaf had it verified and later gave wrong bytes, or said that it
+	// does not have it. It is sent again from a good copy.
+	Damaged
+)
+
+func (s DestinationState) String() string {
+	switch s {
+	case Planned:
+		return "planned"
+	case Verified:
+		return "verified"
+	case Damaged:
+		return "damaged"
+	}
+	return "unknown"
+}
+
+// Destination is one node a crate was ever meant for.
+type Destination struct {
+	Node  store.NodeID
+	Form  store.Form
+	State DestinationState
+	// Durable is false for a leaf that turned out to be memory: it never counts.
+	Durable bool
+	// Time is that of the receipt; zero without one.
+	Time time.Time
+	// Address and Fingerprint are the receipt's.
+	Address     string
+	Fingerprint string
+}
+
+// FormInfo is one form in which a crate is kept.
+type FormInfo struct {
+	Form store.Form
+	Size int64 // bytes as stored
+	// Root is zero until the first receipt is in.
+	Root store.Digest
+}
+
+// Manifest is what a crate is and where it goes. The block checksums lie in records
+// of their own: they never change, while destinations do.
+type Manifest struct {
+	Crate        store.CrateID
+	Size         int64 // bytes of content
+	Origin       uint64
+	Source       string
+	Created      time.Time
+	Wanted       int
+	Retired      bool
+	Forms        []FormInfo
+	Destinations []Destination
+}
+
+// Copies is how many distinct durable leaves have the crate verified.
+func (m *Manifest) Copies() int {
+	n := 0
+	for i, d := range m.Destinations {
+		if d.State == Verified && d.Durable && !m.earlier(i) {
+			n++
+		}
+	}
+	return n
+}
+
+// earlier reports whether a destination before i is the same leaf with a copy that
+// counts.
+func (m *Manifest) earlier(i int) bool {
+	for _, d := range m.Destinations[:i] {
+		if d.Node == m.Destinations[i].Node && d.State == Verified && d.Durable {
+			return true
+		}
+	}
+	return false
+}
+
+// Outstanding is how many destinations have no verified copy yet.
+func (m *Manifest) Outstanding() int {
+	n := 0
+	for _, d := range m.Destinations {
+		if d.State != Verified {
+			n++
+		}
+	}
+	return n
+}
+
+// Destination finds the destination at a node; nil if there is none.
+func (m *Manifest) Destination(node store.NodeID) *Destination {
+	for i := range m.Destinations {
+		if m.Destinations[i].Node == node {
+			return &m.Destinations[i]
+		}
+	}
+	return nil
+}
+
+// form finds what is known of a form; nil if nothing is.
+func (m *Manifest) form(f store.Form) *FormInfo {
+	for i := range m.Forms {
+		if m.Forms[i].Form == f {
+			return &m.Forms[i]
+		}
+	}
+	return nil
+}
+
+// Known reports whether the checksums of a form are recorded.
+func (m *Manifest) Known(f store.Form) bool {
+	i := m.form(f)
+	return i != nil && i.Root != store.Digest{}
+}
+
+const manifestVersion = 1
+
+func (m *Manifest) encode() []byte {
+	b := make([]byte, 0, 96+48*len(m.Destinations))
+	b = append(b, manifestVersion, flag(m.Retired))
+	b = binary.AppendUvarint(b, uint64(m.Size))
+	b = binary.AppendUvarint(b, m.Origin)
+	b = binary.AppendVarint(b, m.Created.UnixNano())
+	b = binary.AppendUvarint(b, uint64(m.Wanted))
+	b = appendString(b, m.Source)
+	b = binary.AppendUvarint(b, uint64(len(m.Forms)))
+	for _, f := range m.Forms {
+		b = append(b, byte(f.Form))
+		b = binary.AppendUvarint(b, uint64(f.Size))
+		b = append(b, f.Root[:]...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.Destinations)))
+	for _, d := range m.Destinations {
+		b = append(b, d.Node[:]...)
+		b = append(b, byte(d.Form), byte(d.State), flag(d.Durable))
+		var t int64
+		if !d.Time.IsZero() {
+			t = d.Time.UnixNano()
+		}
+		b = binary.AppendVarint(b, t)
+		b = appendString(b, d.Address)
+		b = appendString(b, d.Fingerprint)
+	}
+	return b
+}
+
+func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
+	r := reader{b: b}
+	r.version(manifestVersion)
+	m := Manifest{Crate: crate, Retired: r.flag()}
+	m.Size = int64(r.bounded(store.MaxCrate))
+	m.Origin = r.uvarint()
+	m.Created = time.Unix(0, r.varint())
+	m.Wanted = int(r.bounded(1 << 16))
+	m.Source = r.text()
+	for range r.bounded(4) {
+		var f FormInfo
+		f.Form = store.Form(r.byte())
+		f.Size = int64(r.bounded(store.MaxCrate << 1))
+		r.fixed(f.Root[:])
+		m.Forms = append(m.Forms, f)
+	}
+	for range r.bounded(MaxDestinations) {
+		var d Destination
+		r.fixed(d.Node[:])
+		d.Form = store.Form(r.byte())
+		d.State = DestinationState(r.byte())
+		d.Durable = r.flag()
+		if t := r.varint(); t != 0 {
+			d.Time = time.Unix(0, t)
+		}
+		d.Address = r.text()
+		d.Fingerprint = r.text()
+		if d.State > Damaged {
+			r.bad = true
+		}
+		m.Destinations = append(m.Destinations, d)
+	}
+	return m, r.end("read the manifest of crate " + crate.String())
+}
