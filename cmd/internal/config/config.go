@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// FileName is the name of the configuration in a state directory.
+const FileName = "vault.toml"
+
+// The kinds of node.
+const (
+	KindDirectory = "directory"
+	KindContainer = "container"
+	KindMemory    = "memory"
+)
+
+// Config is what a vault.toml says. Paths are absolute.
+type Config struct {
+	Copies int    // copies a file should have
+	Least  int    // fewer places than this with space for it: the close fails
+	Bodies string // directory in which open and recent files lie
+	Nodes  []Node
+}
+
+// Node is one place that keeps crates.
+type Node struct {
+	Name     string
+	Kind     string
+	Path     string // absolute; empty for memory
+	Capacity int64  // bytes; 0: bounded by the device alone
+	Zone     string
+
+	line int // where its table starts in the file
+}
+
+// Durable reports whether copies there count.
+func (n Node) Durable() bool { return n.Kind != KindMemory }
+
+// Node gives the node of a name.
+func (c *Config) Node(name string) (Node, bool) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Equal reports whether two configurations say the same, wherever in their files
+// they say it.
+func (c *Config) Equal(o *Config) bool {
+	if c.Copies != o.Copies || c.Least != o.Least || c.Bodies != o.Bodies || len(c.Nodes) != len(o.Nodes) {
+		return false
+	}
+	for i := range c.Nodes {
+		a, b := c.Nodes[i], o.Nodes[i]
+		a.line, b.line = 0, 0
+		if a != b {
+			return false
+		}
+	}
+	return true
+}
+
+// Error is a fault in the file, at a line. Its text starts as compilers' do, so
+// that editors find the place.
+type Error struct {
+	File    string
+	Line    int // from 1; 0: the file as a whole
+	Message string
+	Hint    string
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	b.WriteString(": " + e.Message)
+	if e.Hint != "" {
+		b.WriteString("; " + e.Hint)
+	}
+	return b.String()
+}
+
+// Load reads the configuration of the file at path. Faults in it are *Error.
+func Load(path string) (*Config, error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &Error{File: path, Message: "there is no such file", Hint: "is its directory a vault's state directory?"}
+		}
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration %s: %w", path, err)
+	}
+	if len(text) > MaxFile {
+		return nil, &Error{File: path, Message: "the file is larger than " + FormatSize(MaxFile)}
+	}
+	return text, nil
+}
+
+// absolute makes a path of the file at base absolute: `~/` is the home of the
+// user, anything else relative counts from the file.
+func absolute(base, path string) (string, error) {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", errors.New("`~` can't be resolved as HOME is not set; write the path in full")
+		}
+		return filepath.Join(home, path[1:]), nil
+	}
+	if strings.HasPrefix(path, "~") {
+		return "", errors.New("only `~/` is known, not the home of another user; write the path in full")
+	}
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path), nil
+	}
+	abs, err := filepath.Abs(base)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(filepath.Dir(abs), path), nil
+}
+
+// CheckName reports what is wrong with the name of a node or zone: it stands in
+// comma-separated lists, on command lines and in file names.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("a name can't be empty")
+	case len(name) > MaxName:
+		return fmt.Errorf("the name is longer than %d bytes", MaxName)
+	}
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("._-", r)) {
+			return fmt.Errorf("the name %q: letters, digits, and behind the first also . _ - are allowed", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+package config
+
+const (
+	// MaxFile is the largest vault.toml that is read, in bytes.
+	MaxFile = 1 << 20
+	// MaxNodes is the most [[node]] tables a vault may have.
+	MaxNodes = 256
+	// MaxCopies is the most copies a vault may ask for.
+	MaxCopies = 64
+	// MaxName is the longest name of a node or zone, in bytes.
+	MaxName = 64
+	// MinCapacity is the least a node may be given, in bytes: room for one block of
+	// content and what comes with it.
+	MinCapacity = 4 << 20
+)
