@@ -1,0 +1,161 @@
+package mounts
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const info = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /home/ann/vault rw,nosuid,nodev - fuse.stasis /home/ann/.local/share/stasis/home-ann-vault rw
+31 22 0:41 / /mnt/with\040space rw - fuse.stasis /srv/a\134b\012c rw
+32 22 0:40 /photos /srv/photos rw - fuse.stasis /home/ann/.local/share/stasis/home-ann-vault rw
+33 22 0:42 / /srv/shadowed rw - fuse.stasis /srv/below rw
+34 33 0:43 / /srv/shadowed rw - tmpfs tmpfs rw
+this line has another shape
+`
+
+func table(t *testing.T) Table {
+	t.Helper()
+	table, err := parse(strings.NewReader(info))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func TestTable(t *testing.T) {
+	table := table(t)
+	if len(table) != 6 {
+		t.Fatalf("%d mounts", len(table))
+	}
+	if m := table[2]; m.Point != "/mnt/with space" || m.Source != "/srv/a\\b\nc" {
+		t.Errorf("escapes: %q from %q", m.Point, m.Source)
+	}
+	for path, want := range map[string]string{
+		"/": "/", "/home/ann": "/", "/home/ann/vault": "/home/ann/vault", "/home/ann/vault/x/y": "/home/ann/vault",
+		"/home/ann/vaults": "/", "/mnt/with space/a": "/mnt/with space",
+	} {
+		if m, ok := table.Covering(path); !ok || m.Point != want {
+			t.Errorf("%s is covered by %s, want %s", path, m.Point, want)
+		}
+	}
+	if m, _ := table.Covering("/srv/shadowed/x"); m.Type != "tmpfs" {
+		t.Errorf("the upper mount counts, got %s", m.Type)
+	}
+	if _, ok := table.At("/home/ann"); ok {
+		t.Error("nothing is mounted at /home/ann")
+	}
+	if m, ok := table.Of("/home/ann/.local/share/stasis/home-ann-vault"); !ok || m.Point != "/home/ann/vault" {
+		t.Errorf("mount of a state directory: %v", m)
+	}
+	if got := len(table.Vaults()); got != 3 {
+		t.Errorf("%d vault mounts, want 3: the shadowed one can't be reached", got)
+	}
+}
+
+func TestInside(t *testing.T) {
+	table := table(t)
+	for path, want := range map[string]string{
+		"/home/ann/vault": "", "/home/ann/vault/a/b": "a/b", "/srv/photos": "photos", "/srv/photos/x": "photos/x",
+	} {
+		m, _ := table.Covering(path)
+		if got := m.Inside(path); got != want {
+			t.Errorf("%s inside is %q, want %q", path, got, want)
+		}
+	}
+}
+
+// Paths in a vault mount are text: the table here names one below a directory in
+// which nothing exists, so that a look at it would show.
+func TestResolve(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(filepath.Join(dir, "real/deep"), 0o700))
+	must(os.MkdirAll(filepath.Join(dir, "vault"), 0o700))
+	must(os.Symlink("real", filepath.Join(dir, "link")))
+	must(os.Symlink(filepath.Join(dir, "vault"), filepath.Join(dir, "tovault")))
+	must(os.Symlink("loop", filepath.Join(dir, "loop")))
+	// A link below the mountpoint must not be followed.
+	must(os.Symlink("/etc", filepath.Join(dir, "vault/etc")))
+	table := Table{{Point: "/", Type: "ext4", Root: "/"}, {Point: filepath.Join(dir, "vault"), Type: Type, Source: "/state", Root: "/"}}
+	for path, want := range map[string]struct {
+		to    string
+		vault bool
+	}{
+		"link/deep":        {"real/deep", false},
+		"link/missing/x":   {"real/missing/x", false},
+		"tovault":          {"vault", true},
+		"tovault/etc/x":    {"vault/etc/x", true},
+		"vault/etc":        {"vault/etc", true},
+		"link/../vault/a":  {"vault/a", true},
+		"real/deep/../../": {"", false},
+	} {
+		got, m, err := table.Resolve(filepath.Join(dir, path))
+		if err != nil || got != filepath.Join(dir, want.to) || m.IsVault() != want.vault {
+			t.Errorf("%s: %s (vault %v), %v; want %s", path, got, m.IsVault(), err, want.to)
+		}
+	}
+	if _, _, err := table.Resolve(filepath.Join(dir, "loop/x")); err == nil {
+		t.Error("a loop of links was followed")
+	}
+	t.Chdir(filepath.Join(dir, "real"))
+	if got, _, err := table.Resolve("deep"); err != nil || got != filepath.Join(dir, "real/deep") {
+		t.Errorf("relative: %s, %v", got, err)
+	}
+}
+
+func TestEscape(t *testing.T) {
+	for path, want := range map[string]string{
+		"/home/ann/vault": "home-ann-vault", "/": "-", "/mnt/my-disk": `mnt-my\x2ddisk`, "/mnt/a b/": `mnt-a\x20b`,
+		"/.hidden": `\x2ehidden`, "/srv/v1.2": "srv-v1.2", "/mnt/ü": `mnt-\xc3\xbc`,
+	} {
+		if got := Escape(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// A busy mount is named with who holds it.
+func TestHolders(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := Holders(dir, 0)
+	if len(found) != 1 || found[0].PID != os.Getpid() || found[0].How != "has open" || found[0].Path != f.Name() {
+		t.Errorf("holders of %s: %v", dir, found)
+	}
+	if found := Holders(dir, os.Getpid()); len(found) != 0 {
+		t.Errorf("itself is among the holders: %v", found)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(info)
+	f.Add(`1 2 3 \04 \9999 6 - \ \0`)
+	f.Fuzz(func(t *testing.T, text string) {
+		table, err := parse(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for _, m := range table.Vaults() {
+			if _, ok := table.At(m.Point); !ok {
+				t.Errorf("%q is listed and not found", m.Point)
+			}
+		}
+	})
+}
