@@ -11,9 +11,6 @@ import (
 // Create makes an inode and its name. EEXIST, ENOENT if the parent was removed,
 // ENOTDIR, ENAMETOOLONG, EINVAL for a Spec that makes no sense.
 func (t *Tree) Create(parent Ino, name string, s Spec) (Inode, ledger.Position, error) {
-	if err := checkName(name); err != nil {
-		return Inode{}, 0, err
-	}
 	ino, err := t.inos.take()
 	if err != nil {
 		return Inode{}, 0, err
@@ -28,10 +25,8 @@ func (t *Tree) Create(parent Ino, name string, s Spec) (Inode, ledger.Position, 
 		if err != nil {
 			return err
 		}
-		if _, ok, err := o.dentry(parent, name); err != nil {
+		if err := o.free(parent, name); err != nil {
 			return err
-		} else if ok {
-			return syscall.EEXIST
 		}
 		in, err := o.create(Ino(ino), dir, s)
 		if err != nil {
@@ -110,9 +105,6 @@ func (o *op) create(ino Ino, dir *Inode, s Spec) (*Inode, error) {
 // Link gives an inode one more name; an orphan its first. EPERM for a
 // directory, EMLINK past MaxLinks, EEXIST, ENOENT if the inode was removed.
 func (t *Tree) Link(ino, parent Ino, name string) (Inode, ledger.Position, error) {
-	if err := checkName(name); err != nil {
-		return Inode{}, 0, err
-	}
 	cookie, err := t.cookies.take()
 	if err != nil {
 		return Inode{}, 0, err
@@ -123,10 +115,8 @@ func (t *Tree) Link(ino, parent Ino, name string) (Inode, ledger.Position, error
 		if err != nil {
 			return err
 		}
-		if _, ok, err := o.dentry(parent, name); err != nil {
+		if err := o.free(parent, name); err != nil {
 			return err
-		} else if ok {
-			return syscall.EEXIST
 		}
 		in, err := o.load(ino)
 		switch {
@@ -178,9 +168,6 @@ func (t *Tree) Rmdir(parent Ino, name string) (Inode, ledger.Position, error) {
 }
 
 func (t *Tree) takeAway(parent Ino, name string, check func(o *op, dir, in *Inode) error) (Inode, ledger.Position, error) {
-	if err := checkName(name); err != nil {
-		return Inode{}, 0, err
-	}
 	var left Inode
 	pos, err := t.update(func(o *op) error {
 		dir, err := o.loadDir(parent)
@@ -219,9 +206,10 @@ func (o *op) named(d dentry, name string) (*Inode, error) {
 }
 
 // Update changes attributes of an inode: whatever fn sets, except the number,
-// the type, the link count, the parent and the target, which stay. Times are fn's to set; only the change
-// time follows by itself, where the permissions or the owner changed and fn did
-// not set it. An error of fn changes nothing; fn may run again.
+// the type, the link count, the parent and the target, which stay. Times are fn's
+// to set; only the change time follows by itself, where the permissions or the
+// owner changed and fn did not set it. An error of fn changes nothing; fn may run
+// again. ENOENT, EINVAL for a size or list that the inode can't have.
 func (t *Tree) Update(ino Ino, fn func(*Inode) error) (Inode, ledger.Position, error) {
 	var after Inode
 	pos, err := t.space.Update(func(tx *ledger.Tx) (err error) {
@@ -232,7 +220,8 @@ func (t *Tree) Update(ino Ino, fn func(*Inode) error) (Inode, ledger.Position, e
 }
 
 // UpdateTx is Update inside an update of the shared space, which may hold keys
-// of the caller too. One inode may be changed by it only once in an update.
+// of the caller too. An error may leave the change half made in tx: the caller's fn
+// must return it.
 func (t *Tree) UpdateTx(tx *ledger.Tx, ino Ino, fn func(*Inode) error) (Inode, error) {
 	o := &op{tx: tx, now: t.now()}
 	in, err := o.load(ino)

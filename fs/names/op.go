@@ -104,7 +104,19 @@ func (o *op) finish() error {
 
 // dentry looks up a name; ok is false if it does not exist.
 func (o *op) dentry(dir Ino, name string) (d dentry, ok bool, err error) {
+	if err := checkName(name); err != nil {
+		return dentry{}, false, err
+	}
 	return readDentry(o.tx, dir, name)
+}
+
+// free tests that a name can be made. EEXIST.
+func (o *op) free(dir Ino, name string) error {
+	_, ok, err := o.dentry(dir, name)
+	if ok {
+		return syscall.EEXIST
+	}
+	return err
 }
 
 // enter writes a name, new or with another meaning, and hints at it in the inode.

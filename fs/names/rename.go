@@ -14,12 +14,6 @@ import (
 // something else or the reverse, ENOTEMPTY, EINVAL where a directory would move
 // into itself or both flags are set.
 func (t *Tree) Rename(r Rename) (replaced *Inode, pos ledger.Position, err error) {
-	if err := checkName(r.Name); err != nil {
-		return nil, 0, err
-	}
-	if err := checkName(r.NewName); err != nil {
-		return nil, 0, err
-	}
 	if r.NoReplace && r.Exchange {
 		return nil, 0, syscall.EINVAL
 	}
@@ -65,15 +59,15 @@ func (o *op) renaming(r Rename) (m *move, err error) {
 	if m.from, err = o.loadDir(r.From); err != nil {
 		return nil, err
 	}
-	if m.to, err = o.loadDir(r.To); err != nil {
-		return nil, err
-	}
 	old, ok, err := o.dentry(r.From, r.Name)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
 		return nil, syscall.ENOENT
+	}
+	if m.to, err = o.loadDir(r.To); err != nil {
+		return nil, err
 	}
 	new, exists, err := o.dentry(r.To, r.NewName)
 	switch {

@@ -2,6 +2,7 @@ package names
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +36,7 @@ type Tree struct {
 func Now() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil {
-		panic("names: the kernel has no coarse clock: " + err.Error()) // Linux has had it since 2.6.32
+		return time.Now().UnixNano()
 	}
 	return ts.Nano()
 }
@@ -94,6 +95,9 @@ func (t *Tree) GetTx(tx *ledger.Tx, ino Ino) (Inode, error) { return readInode(t
 // Lookup gives the inode a name leads to. ENOENT, ENOTDIR, ENAMETOOLONG.
 func (t *Tree) Lookup(parent Ino, name string) (Inode, error) {
 	if err := checkName(name); err != nil {
+		if why := t.missing(parent); why != nil {
+			return Inode{}, why
+		}
 		return Inode{}, err
 	}
 	var before dentry
@@ -103,7 +107,7 @@ func (t *Tree) Lookup(parent Ino, name string) (Inode, error) {
 			return Inode{}, err
 		}
 		if !ok {
-			return Inode{}, t.missing(parent)
+			return Inode{}, errOr(t.missing(parent), syscall.ENOENT)
 		}
 		in, err := readInode(t.space, d.ino)
 		if err != syscall.ENOENT {
@@ -117,16 +121,18 @@ func (t *Tree) Lookup(parent Ino, name string) (Inode, error) {
 	}
 }
 
-// missing says why a directory has no entry of a name.
-func (t *Tree) missing(parent Ino) error {
-	dir, err := t.Get(parent)
-	if err != nil {
+// missing says why nothing can be found in a directory at all, if that is so.
+func (t *Tree) missing(dir Ino) error {
+	in, err := t.Get(dir)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !dir.IsDir() {
+	case !in.IsDir():
 		return syscall.ENOTDIR
+	case in.Nlink == 0:
+		return syscall.ENOENT
 	}
-	return syscall.ENOENT
+	return nil
 }
 
 // ReadDir gives the entries after a cookie, 0 for the start, in the order of
@@ -134,15 +140,10 @@ func (t *Tree) missing(parent Ino) error {
 // there before and after the whole listing are in it once, however the directory
 // changes meanwhile. ENOENT if the directory was removed.
 func (t *Tree) ReadDir(dir Ino, cookie uint64, limit int) ([]Entry, error) {
-	in, err := t.Get(dir)
-	switch {
-	case err != nil:
+	if err := t.missing(dir); err != nil {
 		return nil, err
-	case !in.IsDir():
-		return nil, syscall.ENOTDIR
-	case in.Nlink == 0:
-		return nil, syscall.ENOENT
-	case cookie == 1<<64-1:
+	}
+	if cookie == 1<<64-1 {
 		return nil, nil
 	}
 	ps, err := t.space.Scan(cookieKey(dir, cookie+1), after(tableCookie, uint64(dir)), max(1, limit))
