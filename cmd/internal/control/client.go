@@ -1,0 +1,124 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/store"
+)
+
+// ErrNoDaemon says that nobody serves the vault of a state directory.
+var ErrNoDaemon = errors.New("no daemon serves this vault")
+
+// Call sends one request to the daemon of a state directory and waits for its
+// answer, which goes into result unless that is nil. Each part that comes ahead is
+// given to progress, if there is one. bound is the most the whole exchange may take; 0: no
+// bound, as long as the daemon shows that it lives. ErrNoDaemon if there is no daemon; Unavailable
+// with its process id if it does not answer within MaxSilence. Errors of the other side
+// keep their kind.
+func Call(ctx context.Context, state, op string, bound time.Duration, args, result any, progress func(json.RawMessage) error) error {
+	start := time.Now()
+	dialCtx, cancel := context.WithTimeout(ctx, MaxSilence)
+	defer cancel()
+	c, err := dial(dialCtx, state)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
+		return ErrNoDaemon
+	case errors.Is(err, fs.ErrPermission):
+		return &store.Error{Kind: store.Denied, Op: "ask the daemon of", Subject: state, Hint: "run this as the user who mounted it, or as root"}
+	case err != nil:
+		return &store.Error{Kind: store.Unavailable, Op: "ask the daemon of", Subject: state, Err: err}
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(MaxSilence)); err != nil {
+		return err
+	}
+	if err := writeFrame(c, request{Op: op, Args: raw}, MaxRequest); err != nil {
+		return failure(ctx, c, state, err)
+	}
+	for {
+		deadline := time.Now().Add(MaxSilence)
+		if end := start.Add(bound); bound > 0 && end.Before(deadline) {
+			deadline = end
+		}
+		if err := c.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var r response
+		if err := readFrame(c, &r, MaxResponse); err != nil {
+			return failure(ctx, c, state, err)
+		}
+		switch {
+		case r.Error != nil:
+			return r.Error
+		case r.Result != nil:
+			if result == nil {
+				return nil
+			}
+			return json.Unmarshal(r.Result, result)
+		case r.Progress != nil && progress != nil:
+			if err := progress(r.Progress); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// failure says what a broken exchange means to a person.
+func failure(ctx context.Context, c *net.UnixConn, state string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	who := "the daemon"
+	if cred, credErr := peer(c); credErr == nil && cred.Pid > 0 {
+		who = fmt.Sprintf("the daemon, pid %d,", cred.Pid)
+	}
+	e := &store.Error{Kind: store.Unavailable, Op: "ask the daemon of", Subject: state}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e.Detail = fmt.Sprintf("%s gave no answer for %s", who, MaxSilence)
+		e.Hint = "see whether it is stopped or its disk hangs; its log is stasis.log in that directory"
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET):
+		e.Detail = who + " went away without an answer"
+		e.Hint = "its log is stasis.log in that directory; it may serve another user"
+	default:
+		e.Err = err
+	}
+	return e
+}
+
+// PID gives the process that serves a state directory's socket, ErrNoDaemon if
+// none does. It does not wait for an answer of it.
+func PID(ctx context.Context, state string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, MaxSilence)
+	defer cancel()
+	c, err := dial(ctx, state)
+	if err != nil {
+		return 0, ErrNoDaemon
+	}
+	defer c.Close()
+	cred, err := peer(c)
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}
