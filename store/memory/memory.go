@@ -218,4 +218,3 @@ func (s *Store) Close() error {
 	s.crates.Clear()
 	return nil
 }
-
