@@ -91,8 +91,7 @@ func (m *machine) rename(t *rapid.T) {
 	name, newName := pickName(t, "name"), pickName(t, "new name")
 	flags := rapid.SampledFrom([]uint{0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE, unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE}).Draw(t, "flags")
 	_, _, err := m.tree.Rename(Rename{From: from, Name: name, To: to, NewName: newName,
-		NoReplace: flags&unix.RENAME_NOREPLACE != 0, Exchange: flags&unix.RENAME_EXCHANGE != 0,
-		Inherit: rapid.Bool().Draw(t, "inherit")})
+		NoReplace: flags&unix.RENAME_NOREPLACE != 0, Exchange: flags&unix.RENAME_EXCHANGE != 0})
 	m.agree(t, fmt.Sprintf("rename %d/%.3s to %d/%.3s flags %d", from, name, to, newName, flags), err,
 		unix.Renameat2(ffd, name, tfd, newName, flags))
 }
@@ -284,8 +283,8 @@ func listing(t *rapid.T, fd int) []string {
 }
 
 // The namespace answers as this machine's own filesystem does, and keeps its
-// invariants, over restarts too. Inherit is left to a test of its own: on files
-// without content it must change nothing but the size.
+// invariants, over restarts too. Inherit is left to a test of its own: no other
+// filesystem has it.
 func TestAgainstFilesystem(t *testing.T) {
 	links := countsDirectoryLinks(t)
 	rapid.Check(t, func(rt *rapid.T) {
