@@ -35,6 +35,7 @@ type Node struct {
 	Path     string // absolute; empty for memory
 	Capacity int64  // bytes; 0: bounded by the device alone
 	Zone     string
+	Rate     int64 // what may be sent there, in bytes a second; 0: no bound
 
 	line int // where its table starts in the file
 }

@@ -27,6 +27,7 @@ kind = "container"
 path = "/media/usb/c"   # label USB
 capacity = "500G"
 zone = "drawer"
+rate = "20MiB/s"
 # bought in May
 
 [[node]]
@@ -42,7 +43,7 @@ func TestParse(t *testing.T) {
 	}
 	want := &Config{Copies: 2, Least: 1, Bodies: "/vaults/one/bodies", Nodes: []Node{
 		{Name: "disk", Kind: KindDirectory, Path: "/vaults/one/nodes/default"},
-		{Name: "usb", Kind: KindContainer, Path: "/media/usb/c", Capacity: 500 << 30, Zone: "drawer"},
+		{Name: "usb", Kind: KindContainer, Path: "/media/usb/c", Capacity: 500 << 30, Zone: "drawer", Rate: 20 << 20},
 		{Name: "ram", Kind: KindMemory, Capacity: 64 << 20},
 	}}
 	if !c.Equal(want) {
@@ -109,6 +110,8 @@ func TestFaults(t *testing.T) {
 		"no capacity":      {"[[node]]\nname = \"a\"\nkind = \"memory\"\n", `:1: node "a" is a memory and has no capacity`},
 		"bad capacity":     {node + "capacity = \"lots\"\n", `:5: capacity: "lots" is not a size; write it like 500GiB, 500GB or 500G`},
 		"little capacity":  {node + "capacity = \"1MiB\"\n", ":5: capacity: 1.00 MiB is too little; the least is 4.00 MiB"},
+		"bad rate":         {node + "rate = \"fast\"\n", `:5: rate: "fast" is not a rate; write it like 20MiB/s`},
+		"slow rate":        {node + "rate = \"1KiB/s\"\n", ":5: rate: 1.00 KiB/s is too slow; the least is 2.00 MiB/s"},
 		"same name":        {node + node, `:5: two nodes have the name "a", the other at line 1`},
 		"same path":        {node + strings.Replace(node, `"a"`, `"b"`, 1), `:5: nodes "a" and "b" have the same path /a`},
 		"other's home":     {"[[node]]\nname = \"a\"\nkind = \"directory\"\npath = \"~bob/x\"\n", ":4: path: only `~/` is known"},

@@ -25,6 +25,7 @@ copies = 1          # how many copies a file should have, each on another node
 # kind      directory (one file a crate), container (all in one file), memory (fast, never counted)
 # capacity  what stasis may use there, like "500GiB"; a directory may leave it out
 # zone      a name for places that can be lost together
+# rate      the most to send there, like "20MiB/s"
 [[node]]
 name = "` + DefaultNode + `"
 kind = "directory"

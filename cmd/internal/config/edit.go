@@ -57,6 +57,9 @@ func AddNode(path string, text []byte, n Node) ([]byte, error) {
 	if n.Zone != "" {
 		fmt.Fprintf(&b, "zone = %s\n", quote(n.Zone))
 	}
+	if n.Rate > 0 {
+		fmt.Fprintf(&b, "rate = %s\n", quote(exactSize(n.Rate)+"/s"))
+	}
 	return insertLines(text, len(text), b.String()), nil
 }
 

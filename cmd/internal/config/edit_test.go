@@ -80,7 +80,7 @@ func checkEdits(t *testing.T, text []byte, c *Config) {
 		edited, err := SetCount(file, text, "copies", 7)
 		expect("set copies", edited, err, want)
 	}
-	node := Node{Name: "added-by-test", Kind: KindContainer, Path: "/added by \\ test", Capacity: 12345678}
+	node := Node{Name: "added-by-test", Kind: KindContainer, Path: "/added by \\ test", Capacity: 12345678, Zone: "z", Rate: 20 << 20}
 	if _, taken := c.Node(node.Name); !taken && len(c.Nodes) < MaxNodes {
 		want = *c
 		want.Nodes = append(append([]Node{}, c.Nodes...), node)

@@ -17,12 +17,13 @@ import (
 const (
 	defaultCopies = 1
 	defaultLeast  = 1
-	defaultBodies = "bodies"
+	// DefaultBodies is the directory of bodies, counted from the file.
+	DefaultBodies = "bodies"
 )
 
 var (
 	topKeys  = []string{"copies", "least", "bodies"}
-	nodeKeys = []string{"name", "kind", "path", "capacity", "zone"}
+	nodeKeys = []string{"name", "kind", "path", "capacity", "zone", "rate"}
 	kinds    = []string{KindDirectory, KindContainer, KindMemory}
 )
 
@@ -171,7 +172,7 @@ func (d *document) lineBounds(offset int) (from, to int) {
 
 func (d *document) config() (*Config, error) {
 	c := &Config{Copies: defaultCopies, Least: defaultLeast}
-	bodies := defaultBodies
+	bodies := DefaultBodies
 	leastLine := 0
 	for _, e := range d.top {
 		var err error
@@ -221,9 +222,15 @@ func (d *document) node(t table) (Node, error) {
 	line := map[string]int{}
 	for _, e := range t.entries {
 		line[e.key] = e.line
-		text, err := d.str(e)
-		if e.key == "capacity" {
+		var text string
+		var err error
+		switch e.key {
+		case "capacity":
 			n.Capacity, err = d.capacity(e)
+		case "rate":
+			n.Rate, err = d.rate(e)
+		default:
+			text, err = d.str(e)
 		}
 		if err != nil {
 			return Node{}, err
@@ -296,7 +303,7 @@ func (d *document) count(e entry) (int, error) {
 }
 
 func (d *document) str(e entry) (string, error) {
-	if e.number && e.key != "capacity" {
+	if e.number {
 		return "", d.fault(e.line, fmt.Sprintf("write %s = %q", e.key, e.value), "%s must be a text in quotes", e.key)
 	}
 	if strings.ContainsRune(e.value, 0) {
@@ -312,6 +319,14 @@ func (d *document) capacity(e entry) (int64, error) {
 	}
 	if n < MinCapacity {
 		return 0, d.fault(e.line, "", "capacity: %s is too little; the least is %s", FormatSize(n), FormatSize(MinCapacity))
+	}
+	return n, nil
+}
+
+func (d *document) rate(e entry) (int64, error) {
+	n, err := ParseRate(strings.ReplaceAll(e.value, "_", ""))
+	if err != nil {
+		return 0, d.fault(e.line, "", "rate: %v", err)
 	}
 	return n, nil
 }

@@ -56,6 +56,18 @@ func ParseSize(s string) (int64, error) {
 	return bytes.Int64(), nil
 }
 
+// ParseRate reads a rate in bytes a second: "20MiB/s", or a size alone.
+func ParseRate(s string) (int64, error) {
+	n, err := ParseSize(strings.TrimSuffix(strings.TrimSpace(s), "/s"))
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%.40q is not a rate; write it like 20MiB/s", s)
+	case n < MinRate:
+		return 0, fmt.Errorf("%s/s is too slow; the least is %s/s", FormatSize(n), FormatSize(MinRate))
+	}
+	return n, nil
+}
+
 // decimal accepts digits with at most one point among them, at most 20 long:
 // no signs, exponents or fractions.
 func decimal(s string) bool {
