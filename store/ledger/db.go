@@ -1,24 +1,52 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
+	"io"
 	"os"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/sirupsen/logrus"
 
 	"stasis/store"
 )
 
 // DB is an open ledger. All methods may be called concurrently.
+//
+// Lock order: writing, folding, the journal's locks, view.
 type DB struct {
-	mu   sync.RWMutex
-	bolt *bolt.DB
-	pos  Position
+	dir     string
+	options Options
+	log     logrus.FieldLogger
+	lock    *os.File
+	fs      files
+	lineage lineage
+	table   *table
+	journal *journal
+	ballast *ballast
+	spaces  [spaces]Space
+
+	// writing is held while an update runs: updates are serial.
+	writing sync.Mutex
+	// folding is held while a generation is folded into bbolt.
+	folding sync.Mutex
+
+	view   sync.RWMutex // guards what follows
+	active *generation
+	sealed *generation // being folded, or waiting for another attempt; nil if none
+	closed bool
+
+	position atomic.Uint64 // of the last update applied
+	folded   atomic.Uint64 // bbolt has everything up to it, synced; changes under view
+
+	backups backupState
+
+	syncer, checkpointer, steward *worker
+	closing                       sync.Once
+	closeErr                      error
 }
 
 // Space is one key space of a DB.
@@ -27,151 +55,115 @@ type Space struct {
 	id SpaceID
 }
 
-var metaBucket = []byte("meta")
-
-// Open opens the ledger in dir and creates it where dir is absent or empty.
-// Conflict if another process has it open, Corrupt if it is damaged before the
-// last recorded sync, Invalid if a newer program wrote it.
-func Open(dir string, o Options) (*DB, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	b, err := bolt.Open(filepath.Join(dir, "ledger.db"), 0o600, &bolt.Options{NoSync: true, Timeout: time.Second})
-	if err != nil {
-		return nil, &store.Error{Kind: store.Conflict, Op: "open ledger", Subject: dir, Err: err}
-	}
-	db := &DB{bolt: b}
-	err = b.Update(func(tx *bolt.Tx) error {
-		for _, n := range [][]byte{{byte(Shared)}, {byte(Local)}, metaBucket} {
-			if _, err := tx.CreateBucketIfNotExists(n); err != nil {
-				return err
-			}
-		}
-		if v := tx.Bucket(metaBucket).Get([]byte("position")); len(v) == 8 {
-			db.pos = Position(binary.BigEndian.Uint64(v))
-		}
-		return nil
-	})
-	return db, err
-}
-
 // Space gives one of the two key spaces.
-func (db *DB) Space(id SpaceID) *Space { return &Space{db, id} }
+func (db *DB) Space(id SpaceID) *Space {
+	if !validSpace(id) {
+		// Its operations answer Invalid.
+		return &Space{db: db, id: id}
+	}
+	return &db.spaces[id-1]
+}
 
 // Position is that of the last update.
-func (db *DB) Position() Position {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	return db.pos
-}
+func (db *DB) Position() Position { return Position(db.position.Load()) }
 
 // Synced is the position up to which a power cut loses nothing.
-func (db *DB) Synced() Position { return db.Position() }
+func (db *DB) Synced() Position { return Position(db.journal.synced.Load()) }
 
 // Sync returns when every update up to p survives a power cut. Concurrent
-// callers share one fdatasync.
+// callers share one fdatasync. When ctx ends first the sync goes on and its outcome
+// is not known. An error means that the updates are safe from the death of the process
+// only; asking again tries again.
 func (db *DB) Sync(ctx context.Context, p Position) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if p > db.Position() {
+		return invalid("sync ledger", "position %d is ahead of the last update, %d", p, db.Position())
 	}
-	return db.bolt.Sync()
-}
-
-// Backup writes a consistent copy of the ledger to path while updates go on.
-// When it returns the file is complete and durable; after an error it is absent.
-func (db *DB) Backup(path string) error {
-	return db.bolt.View(func(tx *bolt.Tx) error { return tx.CopyFile(path, 0o600) })
-}
-
-// Close syncs and gives up the files and the lock.
-func (db *DB) Close() error {
-	if err := db.bolt.Sync(); err != nil {
-		return err
+	if db.Synced() >= p {
+		return ctx.Err()
 	}
-	return db.bolt.Close()
+	return diskError("sync ledger", db.dir, db.syncer.join(ctx))
 }
 
-// Get gives the value of a key; it is the caller's to keep.
-func (s *Space) Get(key []byte) (value []byte, ok bool, err error) {
-	err = s.db.bolt.View(func(tx *bolt.Tx) error {
-		value, ok, err = (&Tx{b: tx.Bucket([]byte{byte(s.id)})}).Get(key)
-		return err
-	})
-	return value, ok, err
-}
-
-// Scan gives the pairs with from <= key < to in order, at most limit of them
-// and never more than MaxScan; a nil to means the end of the space.
-func (s *Space) Scan(from, to []byte, limit int) (out []Pair, err error) {
-	err = s.db.bolt.View(func(tx *bolt.Tx) error {
-		out, err = (&Tx{b: tx.Bucket([]byte{byte(s.id)})}).Scan(from, to, limit)
-		return err
-	})
-	return out, err
-}
-
-// Update runs fn and applies what it wrote, all or nothing. When it returns nil
-// the change survives the death of the process; Sync makes it survive a power
-// cut. An error of fn is returned as it is and changes nothing. fn may run again and
-// must not call the DB otherwise than by its Tx.
-func (s *Space) Update(fn func(tx *Tx) error) (Position, error) {
-	s.db.mu.Lock()
-	defer s.db.mu.Unlock()
-	p := s.db.pos + 1
-	err := s.db.bolt.Update(func(tx *bolt.Tx) error {
-		t := &Tx{b: tx.Bucket([]byte{byte(s.id)})}
-		if err := fn(t); err != nil {
+// syncRound is the work of the syncer.
+func (db *DB) syncRound() error {
+	need, err := db.journal.sync(Position(db.folded.Load()))
+	if err != nil {
+		db.log.WithError(err).Error("the ledger's journal could not be synced; folding it into the table instead")
+	}
+	if need > 0 {
+		// The fold's own syncs, in another file, make up for what the journal can't vouch for.
+		if err := db.foldUpTo(need); err != nil {
 			return err
 		}
-		if t.err != nil {
-			return t.err
-		}
-		return tx.Bucket(metaBucket).Put([]byte("position"), binary.BigEndian.AppendUint64(nil, uint64(p)))
-	})
-	if err != nil {
-		return 0, err
 	}
-	s.db.pos = p
-	return p, nil
+	if err := db.journal.mark(); err != nil {
+		// The mark only helps to tell damage from a torn tail; the sync itself is good.
+		db.log.WithError(err).Warn("the ledger's sync could not be recorded")
+	}
+	return nil
 }
 
-// Tx is one update under way. It is valid until its fn returns and is not for
-// concurrent use. Reads see what it wrote.
-type Tx struct {
-	b   *bolt.Bucket
-	err error
+// Check reads everything that is in bbolt and verifies it: checksums, order, and
+// that no entry has vanished. It returns a Corrupt for damage.
+func (db *DB) Check(ctx context.Context) error {
+	if db.isClosed() {
+		return db.closedError("check ledger")
+	}
+	return db.table.check(ctx.Err)
 }
 
-// Get is as Space.Get.
-func (t *Tx) Get(key []byte) ([]byte, bool, error) {
-	v := t.b.Get(key)
-	if v == nil {
-		return nil, false, nil
-	}
-	return bytes.Clone(v[1:]), true, nil
+func (db *DB) isClosed() bool {
+	db.view.RLock()
+	defer db.view.RUnlock()
+	return db.closed
 }
 
-// Scan is as Space.Scan.
-func (t *Tx) Scan(from, to []byte, limit int) ([]Pair, error) {
-	var out []Pair
-	c := t.b.Cursor()
-	for k, v := c.Seek(from); k != nil && len(out) < min(limit, MaxScan) && (to == nil || bytes.Compare(k, to) < 0); k, v = c.Next() {
-		out = append(out, Pair{bytes.Clone(k), bytes.Clone(v[1:])})
-	}
-	return out, nil
+// Close folds what it can into bbolt, syncs, and gives up the files and the lock.
+// An error means that updates since Synced would not survive a power cut; the
+// death of the process they survive in any case.
+func (db *DB) Close() error {
+	db.closing.Do(func() { db.closeErr = db.close() })
+	return db.closeErr
 }
 
-// Put sets a key, which must not be empty. What is wrong with it (too large, too
-// many keys) is returned by Update.
-func (t *Tx) Put(key, value []byte) {
-	if err := t.b.Put(bytes.Clone(key), append([]byte{1}, value...)); err != nil {
-		t.err = err
+func (db *DB) close() error {
+	db.writing.Lock()
+	db.view.Lock()
+	db.closed = true
+	db.view.Unlock()
+	db.writing.Unlock()
+
+	why := db.closedError("sync ledger")
+	db.steward.end(why)
+	db.checkpointer.end(why)
+	foldErr := db.foldUpTo(db.Position())
+	db.syncer.end(why)
+	err := db.journal.finish(Position(db.folded.Load()))
+	if db.Synced() < db.Position() {
+		err = errors.Join(err, foldErr)
+	} else if foldErr != nil {
+		db.log.WithError(foldErr).Warn("the ledger was closed with its journal not folded")
 	}
+	err = errors.Join(err, db.journal.close(), db.table.close(), db.lock.Close())
+	return diskError("close ledger", db.dir, err)
 }
 
-// Delete removes a key; removing what is not there is no error.
-func (t *Tx) Delete(key []byte) {
-	if err := t.b.Delete(key); err != nil {
-		t.err = err
+// discardLog is for a DB without a log.
+func discardLog() logrus.FieldLogger {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return l
+}
+
+// boundedContext bounds a wait that has no context of its own.
+func boundedContext(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
+// kindOr gives err's kind, or other if it has none.
+func kindOr(err error, other store.Kind) store.Kind {
+	if k := store.KindOf(err); k != 0 {
+		return k
 	}
+	return other
 }

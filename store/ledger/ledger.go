@@ -43,6 +43,10 @@ type Options struct {
 	// negative means that none is kept and no backup is made before a format upgrade
 	// either: for a ledger that can be rebuilt from what it describes.
 	KeepJournal int64
+
+	// What the tests replace.
+	files      files        // nil means the directory itself
+	beforeFold func() error // an error fails the fold
 }
 
 // Small is for a store's own index: less than 1 MiB when empty, no ballast, no
