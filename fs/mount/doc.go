@@ -1,0 +1,31 @@
+// Package mount shows a vault's filesystem (package fs) to the kernel over FUSE. It
+// is the only package that knows go-fuse, and the only one that turns errors into
+// errno (errno.go).
+//
+// Words. A node id is the kernel's name for an inode: here it is the inode's number,
+// so that nothing has to be kept to translate it. A reference is what the kernel holds
+// after each answer that named an inode; it gives them back with Forget. A handle is an
+// open file; its number goes to the kernel and comes back with each request.
+//
+// Invariants:
+//
+//   - Every change goes through the kernel that serves this mount, so it may keep names,
+//     the absence of names, attributes and content for as long as it likes.
+//   - An answer that names an inode has counted one reference to it, and no other
+//     answer has.
+//   - Each handle is released once: when the kernel says so, or after the session.
+//     Closing a file and unmounting at once may lose the kernel's word.
+//   - A panic costs the operation it happened in, which is EIO, and not the mount.
+//   - Nothing here touches the mount itself, which would be a request to this process.
+//   - An interrupt does not end an operation: Go programs send themselves signals all the
+//     time, and a close or write that failed for one would be a lie. Package fs and the
+//     router bound every wait.
+//
+// The kernel checks permissions (default_permissions), applies the umask and keeps
+// file locks. Access times are set when a program sets them, not by reading, as if
+// mounted with noatime. ACLs, fallocate and copy_file_range are not offered: programs
+// get EOPNOTSUPP for the first two, and the kernel copies for the third.
+//
+// A name that go-fuse keeps for itself, ".go-fuse-epoll-hack", can't be used in the
+// root of a vault.
+package mount

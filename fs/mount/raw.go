@@ -1,0 +1,69 @@
+package mount
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/sirupsen/logrus"
+
+	"stasis/fs"
+	"stasis/fs/names"
+)
+
+// raw answers the kernel's requests. What it does not have is ENOSYS, which the
+// kernel asks for once: it then copies ranges itself, refuses fallocate, and opens
+// directories unasked, whose entries it keeps until it changes them.
+type raw struct {
+	fuse.RawFileSystem
+	reporter
+
+	fsys *fs.FS
+	open *handles
+	// ctx ends with the session. Interrupts are not looked at; see doc.go.
+	ctx context.Context
+}
+
+func newRaw(ctx context.Context, fsys *fs.FS, log logrus.FieldLogger) *raw {
+	return &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), reporter: reporter{log: log}, fsys: fsys, open: newHandles(), ctx: ctx}
+}
+
+// String is what the mount's type ends in.
+func (r *raw) String() string { return subtype }
+
+// panicked is what an operation that panicked returns.
+func (r *raw) panicked(what any) fuse.Status {
+	r.log.WithField("stack", string(debug.Stack())).WithError(fmt.Errorf("%v", what)).Error("an operation panicked")
+	return fuse.EIO
+}
+
+// entry answers an operation that gave an inode, whose reference package fs counted.
+func (r *raw) entry(op string, parent names.Ino, a fs.Attr, err error, out *fuse.EntryOut) fuse.Status {
+	if err == nil {
+		fillEntry(out, a)
+	}
+	return r.status(op, parent, err)
+}
+
+// Forget takes references back. The root's is not counted.
+func (r *raw) Forget(node, n uint64) {
+	if ino := names.Ino(node); ino != names.Root {
+		r.fsys.Forget(ino, n)
+	}
+}
+
+// StatFs says how much room there is.
+func (r *raw) StatFs(_ <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	s, err := r.fsys.Statfs(r.ctx)
+	if err == nil {
+		*out = statfsOf(s)
+	}
+	return r.status("statfs", names.Ino(in.NodeId), err)
+}
+
+// Ioctl has no commands.
+func (r *raw) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}
