@@ -254,6 +254,10 @@ func (b *Book) Release(ctx context.Context, id store.ReservationID) error {
 	return nil
 }
 
+// Bury makes the end of every lapsed reservation durable. A store calls it once
+// it is open, so that no jump of the wall clock brings one back at the next opening.
+func (b *Book) Bury(ctx context.Context) error { return b.bury(ctx) }
+
 // bury makes the end of every lapsed reservation durable.
 func (b *Book) bury(ctx context.Context) error {
 	b.dev.mu.Lock()
