@@ -1,0 +1,32 @@
+// Package container keeps many crates in a single file.
+//
+// Words. The file is a row of pages of 4 KiB. A superblock says whose container
+// it is and where its log starts. The log is a chain of pages, each written
+// once: first a checkpoint of all that the container holds, then one commit
+// after another. A crate lies in extents, runs of pages: first its header, with
+// its checksums and its extents, then its data. A mark is written after each
+// commit was synced; it says how far the log must be whole. FORMAT.md has the
+// bytes.
+//
+// Invariants:
+//
+//   - A commit is written after the data it speaks of is synced, and is
+//     acknowledged after it is synced itself. Many puts and discards share one.
+//   - A page is used again only after the commit that gave it up is synced, and
+//     no page of the log is ever written twice in one generation.
+//   - The log alone says what the container holds; headers say it again, so that
+//     a damaged log is rebuilt by looking for them.
+//   - No byte leaves the container that was not checked against the digest in a
+//     header, and no header is used that does not name its own page, its crate
+//     and its sequence number under the container's key.
+//   - The file never grows past its capacity. What booking promises always fits:
+//     what the log and the headers of scattered crates need beyond the charge of
+//     the crates is set aside (see overhead).
+//
+// Opening reads the superblocks, the marks and the log, no header and no data,
+// unless the log is damaged. The index is kept in memory; see CrateMemory.
+//
+// Where to start: page.go (what every page has in common), superblock.go,
+// record.go (the log's records), header.go (a crate's header), log.go (writing),
+// replay.go and salvage.go (reading), commit.go (who is synced when), put.go.
+package container
