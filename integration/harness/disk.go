@@ -1,0 +1,122 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk is a filesystem that a test may unmount, fill and cut the power of.
+type Disk struct {
+	t      testing.TB
+	Kind   string // ext4, xfs or tmpfs
+	Point  string // where it is mounted
+	image  string
+	device string
+	size   int64
+	up     bool
+}
+
+// NewDisk makes a filesystem of a size in a file, or a tmpfs, and mounts it. XFS wants
+// 300 MiB at least; the file is sparse. Make a disk before the vault that uses it: what
+// is made last is cleared first.
+func NewDisk(t testing.TB, kind string, size int64) *Disk {
+	t.Helper()
+	NeedRoot(t)
+	base := Dir(t)
+	d := &Disk{t: t, Kind: kind, Point: Mkdir(t, base, "point"), size: size}
+	t.Cleanup(d.discard)
+	if kind != "tmpfs" {
+		d.image = filepath.Join(base, "image")
+		f, err := os.Create(d.image)
+		if err == nil {
+			err = f.Truncate(size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		mkfs := []string{"mkfs.ext4", "-q", "-F", "-m", "0"}
+		if kind == "xfs" {
+			mkfs = []string{"mkfs.xfs", "-q", "-f"}
+		}
+		Must(t, append(mkfs, d.image)...)
+		d.device = strings.TrimSpace(Must(t, "losetup", "--find", "--show", d.image))
+	}
+	d.Mount()
+	return d
+}
+
+// Mount mounts the disk again.
+func (d *Disk) Mount() {
+	d.t.Helper()
+	if d.Kind == "tmpfs" {
+		Must(d.t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", d.size), "tmpfs", d.Point)
+	} else {
+		Must(d.t, "mount", "-t", d.Kind, d.device, d.Point)
+	}
+	d.up = true
+}
+
+// Unmount takes it away, as a person pulls a stick after asking; a tmpfs loses its
+// content.
+func (d *Disk) Unmount() {
+	d.t.Helper()
+	if err := d.unmount(0); err != nil {
+		out, _ := Command{Args: []string{"fuser", "-vm", d.Point}}.run()
+		d.t.Fatalf("unmount %s: %v\n%v", d.Point, err, out)
+	}
+}
+
+// Yank takes it away from under whoever uses it: the name is gone at once, open files
+// live on.
+func (d *Disk) Yank() {
+	d.t.Helper()
+	if err := d.unmount(unix.MNT_DETACH); err != nil {
+		d.t.Fatalf("detach %s: %v", d.Point, err)
+	}
+}
+
+func (d *Disk) unmount(flags int) error {
+	if err := unix.Unmount(d.Point, flags|unix.UMOUNT_NOFOLLOW); err != nil {
+		return err
+	}
+	d.up = false
+	return nil
+}
+
+// Cut cuts the power: what was not synced is gone, and every use fails until the disk
+// has been unmounted and mounted again.
+func (d *Disk) Cut() {
+	d.t.Helper()
+	Must(d.t, "xfs_io", "-x", "-c", "shutdown", d.Point)
+}
+
+// Free is what a user may still fill, in bytes.
+func (d *Disk) Free() int64 {
+	d.t.Helper()
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.Point, &s); err != nil {
+		d.t.Fatal(err)
+	}
+	return int64(s.Bavail) * s.Bsize
+}
+
+func (d *Disk) discard() {
+	if d.up {
+		if err := d.unmount(0); err != nil {
+			d.t.Errorf("the test left the disk %s in use: %v", d.Point, err)
+			_ = d.unmount(unix.MNT_DETACH)
+		}
+	}
+	if d.device == "" {
+		return
+	}
+	if r, err := (Command{Args: []string{"losetup", "-d", d.device}}).run(); err != nil || r.Code != 0 {
+		d.t.Errorf("release the loop device: %v %v", err, r)
+	}
+}
