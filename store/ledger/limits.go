@@ -31,8 +31,8 @@ const (
 const (
 	// minSegment is the smallest segment, in bytes: a header and some records.
 	minSegment = 32 << 10
-	// minOverlay is the smallest overlay, in bytes: a few updates of the largest size.
-	minOverlay = 4 * (MaxUpdateBytes + MaxUpdateKeys*entryOverhead)
+	// minOverlay is the smallest overlay, in bytes: two updates of the largest size.
+	minOverlay = 2 * (MaxUpdateBytes + MaxUpdateKeys*entryOverhead)
 	// entryOverhead is what an entry of the overlay costs beside its key and value, in
 	// bytes: slice headers and its part of a tree node.
 	entryOverhead = 128

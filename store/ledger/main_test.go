@@ -44,6 +44,22 @@ func rounds(n int) int {
 	return n
 }
 
+// memoryDir gives a directory for a test that opens many ledgers, in memory where
+// this machine has such a place: real syncs would take most of its time.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "ledger")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func openTest(t testing.TB, dir string, o Options) *DB {
 	t.Helper()
 	db, err := Open(dir, o)

@@ -13,7 +13,8 @@ import (
 // fn may run again, runs alone, and must not call the DB otherwise than by its
 // Tx. NoSpace if the disk is full even without the ballast; the update may be repeated
 // when there is room. Unavailable if the checkpointer has not kept up for
-// MaxUpdateWait.
+// MaxUpdateWait. After an Unavailable that tells of a failing disk a restart may find
+// the update done, unless another one followed it.
 func (s *Space) Update(fn func(tx *Tx) error) (Position, error) {
 	const op = "update ledger"
 	if !validSpace(s.id) {
