@@ -1,0 +1,72 @@
+# What people call. Everything is built into bin/; nothing outside of this directory is
+# changed but what `run` mounts, what `install` puts below PREFIX, and packages.
+
+VAULT  ?= $(HOME)/vault
+PREFIX ?= /usr/local
+GO     ?= go
+# How long all tests may take; soak has no bound worth the name.
+TEST_TIMEOUT ?= 18m
+SOAK_TIMEOUT ?= 24h
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# program:package, for whoever lacks the program.
+RUN_NEEDS  = fusermount3:fuse3 findmnt:util-linux
+TEST_NEEDS = $(RUN_NEEDS) rsync:rsync git:git sqlite3:sqlite3 tar:tar fuser:psmisc setfattr:attr \
+	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs
+
+.PHONY: build run test lint unit bench soak install deps test-deps go clean
+
+build: go
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+# Mounts VAULT, or shows its status if it is mounted. A daemon that was killed leaves a
+# mount that does not answer, which stasis-mount clears.
+run: deps build
+	@type="$$(findmnt -n -o FSTYPE --mountpoint "$(VAULT)" | tail -n 1)"; \
+	if [ "$$type" = fuse.stasis ] && timeout 10 ls -d "$(VAULT)/." >/dev/null 2>&1; then \
+		exec bin/stasis status "$(VAULT)"; \
+	fi; \
+	[ -n "$$type" ] || mkdir -p "$(VAULT)" || exit 1; \
+	bin/stasis-mount "$(VAULT)" && echo "The commands are in $(CURDIR)/bin; \`make install\` puts them into $(PREFIX)/bin."
+
+test: test-deps lint unit
+
+unit: go
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+soak: test-deps go
+	STASIS_SOAK=1 $(GO) test -count=1 -timeout $(SOAK_TIMEOUT) ./...
+
+bench: test-deps build
+	$(GO) run ./integration/bench --bin bin
+
+lint: go
+	@unformatted="$$(gofmt -l cmd fs store router peer integration)"; \
+		if [ -n "$$unformatted" ]; then echo "gofmt these: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+install: build
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install bin/stasis bin/stasis-mount "$(DESTDIR)$(PREFIX)/bin"
+
+clean:
+	rm -rf bin
+
+go:
+	@command -v $(GO) >/dev/null || { echo "Go is missing: install it from https://go.dev/dl or as the package golang" >&2; exit 1; }
+
+deps: ; @$(call provide,$(RUN_NEEDS))
+test-deps: ; @$(call provide,$(TEST_NEEDS))
+
+# provide installs the packages of the programs that are missing, with sudo only for that.
+define provide
+PATH="$$PATH:/usr/sbin:/sbin"; missing=""; \
+for need in $(1); do command -v "$${need%%:*}" >/dev/null || missing="$$missing $${need##*:}"; done; \
+[ -z "$$missing" ] && exit 0; \
+command -v apt-get >/dev/null || { echo "Install these packages first:$$missing" >&2; exit 1; }; \
+sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+echo "Installing$$missing"; \
+$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing
+endef
