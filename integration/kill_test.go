@@ -1,0 +1,92 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"stasis/integration/harness"
+)
+
+// What a program was told is done survives kill -9 of the daemon: every name that rsync
+// had renamed into place is there afterwards, with all of its content and its times.
+func TestKillDuringRsync(t *testing.T) {
+	v := harness.NewVault(t)
+	v.Directories(2, filepath.Join(v.Base, "a"), filepath.Join(v.Base, "b"))
+	v.Start()
+	source := goSource(t, "encoding")
+	random := harness.Rand(t)
+	rounds := harness.Count(6, 50)
+	whole := 300 * time.Millisecond // how long one rsync takes, a guess to begin with
+	for round, tree := 0, 0; round < rounds; round++ {
+		into := v.Path(fmt.Sprintf("tree-%d", tree))
+		w := newWatcher(t)
+		harness.Must(t, "rsync", "-a", "-f+ */", "-f- *", source+"/", into+"/")
+		w.add(into)
+		cmd := exec.Command("rsync", "-a", source+"/", into+"/")
+		start := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(whole) * 5 / 4)))
+		v.Kill()
+		err := cmd.Wait()
+		arrived := w.close()
+		t.Logf("round %d: killed after %s; rsync: %v; %d names were in place", round, time.Since(start).Round(time.Millisecond), err, len(arrived))
+		v.Start()
+		for path := range arrived {
+			rel, err := filepath.Rel(into, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, filepath.Join(source, rel), path)
+		}
+		if t.Failed() {
+			return
+		}
+		if err == nil {
+			// It was done before the kill; the next goes elsewhere and takes as long.
+			whole = time.Since(start)
+			harness.SameTrees(t, source, into)
+			if err := os.RemoveAll(into); err != nil {
+				t.Fatal(err)
+			}
+			tree++
+		}
+	}
+	into := v.Path("last")
+	rsync(t, source, into)
+	harness.SameTrees(t, source, into)
+	v.Wait(10 * time.Minute)
+	everyFileHas(t, v, 2)
+	v.OK("check", v.Point, "--read")
+	v.Unmount()
+}
+
+// same checks one file against the one it is a copy of.
+func same(t *testing.T, want, got string) {
+	t.Helper()
+	w, err := os.Lstat(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := os.Lstat(got)
+	if err != nil {
+		t.Errorf("it was in place before the kill: %v", err)
+		return
+	}
+	if g.Size() != w.Size() || !g.ModTime().Equal(w.ModTime()) || g.Mode() != w.Mode() {
+		t.Errorf("%s: %d bytes, %v, %v; want %d, %v, %v", got, g.Size(), g.ModTime(), g.Mode(), w.Size(), w.ModTime(), w.Mode())
+		return
+	}
+	a, err := harness.Digest(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := harness.Digest(got); err != nil || a != b {
+		t.Errorf("%s has other content than what was put there (%v)", got, err)
+	}
+}
