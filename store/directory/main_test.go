@@ -1,0 +1,97 @@
+package directory
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"stasis/store"
+	"stasis/store/storetest"
+)
+
+// owner is the vault of most tests.
+var owner = store.OwnerID{1, 2, 3}
+
+// makeStore makes a store in a directory of its own and opens it.
+func makeStore(t testing.TB, path string, capacity int64, o Options) *Store {
+	t.Helper()
+	if _, err := Create(path, owner, capacity, o); err != nil {
+		t.Fatal(err)
+	}
+	return openStore(t, path, o)
+}
+
+func openStore(t testing.TB, path string, o Options) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), path, store.NodeID{}, owner, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// admitted makes this test the running mount.
+func admitted(t testing.TB, s *Store) *Store {
+	t.Helper()
+	if err := s.Fence(context.Background(), nil, store.NewToken(), true); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// crateFile is where a crate's bytes lie.
+func crateFile(root string, id store.CrateID) string {
+	return filepath.Join(root, cratesName, shardName(shardOf(id)), fileName(id, store.Plain))
+}
+
+func factory(dir string) storetest.Factory {
+	return storetest.Factory{New: func(t testing.TB, o storetest.Options) *storetest.Instance {
+		base := dir
+		if base == "" {
+			base = t.TempDir()
+		} else {
+			var err error
+			if base, err = os.MkdirTemp(dir, "store"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(base) })
+		}
+		root, bodies := filepath.Join(base, "node"), filepath.Join(base, "bodies")
+		if err := os.Mkdir(bodies, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		options := Options{Clock: o.Clock}
+		in := &storetest.Instance{AdoptDir: bodies}
+		in.Store = makeStore(t, root, o.Capacity, options)
+		in.Reopen = func(t testing.TB) store.Store {
+			if err := in.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			in.Store = openStore(t, root, options)
+			return in.Store
+		}
+		in.Damage = func(t testing.TB, id store.CrateID, offset int64) { flip(t, crateFile(root, id), offset) }
+		return in
+	}}
+}
+
+// flip changes one bit of a file.
+func flip(t testing.TB, path string, offset int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, offset); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b, offset); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStore(t *testing.T) { storetest.Run(t, factory("")) }
