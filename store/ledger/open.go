@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,9 +146,9 @@ func openOrCreate(dir string, o Options) (t *table, m tableMeta, err error) {
 		}
 	case err != nil:
 		return nil, m, diskError(openLedger, path, err)
-	case st.Size() == 0:
+	case st.Size() < minTable:
 		// bbolt would take an empty file for one to begin.
-		return nil, m, &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: path, Detail: "the file is empty"}
+		return nil, m, &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: path, Detail: fmt.Sprintf("only %d bytes are left of the file", st.Size())}
 	}
 	if t, err = openTable(path, tableOptions{small: o.small()}); err != nil {
 		return nil, m, err

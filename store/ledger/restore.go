@@ -141,6 +141,12 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 	return closeAll(err)
 }
 
+// asideOf names the directory for what a restored table replaces: the same
+// whenever it is asked, and another for each restore.
+func asideOf(dir string, m tableMeta) string {
+	return filepath.Join(dir, fmt.Sprintf("%s%s-%x", asidePrefix, time.Unix(0, m.made).UTC().Format(backupStamp), m.lineage[:4]))
+}
+
 // finishRestore carries a restore through whose table is complete: it sets aside
 // what was there and puts the table in its place. It gives the directory with what
 // was set aside, empty if nothing was or no restore was under way. Doing it again after
@@ -156,7 +162,7 @@ func finishRestore(dir string) (aside string, err error) {
 	if err != nil {
 		return "", err
 	}
-	aside = filepath.Join(dir, asidePrefix+time.Unix(0, m.made).UTC().Format(backupStamp))
+	aside = asideOf(dir, m)
 	names, err := osFiles{dir}.List()
 	if err != nil {
 		return "", err

@@ -18,6 +18,9 @@ import (
 const (
 	tableName = "ledger.db"
 	tablePage = 4096 // bytes; the same on every machine
+	// minTable is the size of an empty table, in bytes: two meta pages, a list of the
+	// free pages and the root.
+	minTable = 4 * tablePage
 )
 
 // table is the bbolt file. bbolt checks its two meta pages and believes the rest,
