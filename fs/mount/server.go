@@ -39,6 +39,7 @@ type Options struct {
 // Server serves one mount.
 type Server struct {
 	fuse  *fuse.Server
+	raw   *raw
 	point string
 	done  chan struct{}
 	// unmounting is held by who unmounts: go-fuse does not lock.
@@ -58,7 +59,7 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 		cancel()
 		return nil, mountError(o.Mountpoint, err)
 	}
-	s := &Server{fuse: server, point: o.Mountpoint, done: make(chan struct{})}
+	s := &Server{fuse: server, raw: r, point: o.Mountpoint, done: make(chan struct{})}
 	go func() {
 		server.Serve()
 		// All requests are answered; what the kernel did not say any more is done for it.

@@ -1,0 +1,487 @@
+package mount
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/store"
+)
+
+// Commands find the vault by its line in the mount table.
+func TestMountTable(t *testing.T) {
+	v := newVault(t, Options{NoExec: true, NoAtime: true, AllowOther: os.Geteuid() == 0})
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	v.must(err)
+	for line := range strings.Lines(string(table)) {
+		if !strings.Contains(line, " "+v.mnt()+" ") {
+			continue
+		}
+		for _, want := range []string{" - fuse.stasis " + v.dir + " ", "nosuid", "nodev", "noexec", "noatime", "default_permissions"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%q is not in %s", want, line)
+			}
+		}
+		return
+	}
+	t.Error("the mount is not in the table")
+}
+
+// What was closed is there after a restart, byte for byte, and with its attributes.
+func TestRemount(t *testing.T) {
+	v := newVault(t, Options{})
+	content := bytes.Repeat([]byte("what a program writes "), 100_000)
+	old := time.Date(1969, 7, 20, 20, 17, 40, 123456789, time.UTC)
+	v.must(os.Mkdir(v.path("d"), 0o2750))
+	v.must(os.WriteFile(v.path("d", "f"), content, 0o640))
+	v.must(os.Chtimes(v.path("d", "f"), old, old))
+	v.must(os.Symlink("d/f", v.path("l")))
+	v.must(os.Link(v.path("d", "f"), v.path("g")))
+	v.must(unix.Mkfifo(v.path("p"), 0o600))
+	for _, mode := range []Options{{}, {ReadOnly: true}} {
+		v.stop()
+		v.start(mode)
+		got, err := os.ReadFile(v.path("l"))
+		v.must(err)
+		if !bytes.Equal(got, content) {
+			t.Fatalf("%d bytes came back, other than the %d that were written", len(got), len(content))
+		}
+		var st unix.Stat_t
+		v.must(unix.Stat(v.path("g"), &st))
+		if st.Nlink != 2 || st.Mode&0o7777 != 0o640 || st.Mtim.Nano() != old.UnixNano() || st.Blocks == 0 {
+			t.Errorf("attributes: %+v", st)
+		}
+		info, err := os.Lstat(v.path("p"))
+		v.must(err)
+		if info.Mode()&os.ModeNamedPipe == 0 {
+			t.Errorf("the fifo is %v", info.Mode())
+		}
+	}
+	wantErrno(t, "write to a read-only mount", os.WriteFile(v.path("x"), nil, 0o600), syscall.EROFS)
+	wantErrno(t, "chmod on a read-only mount", os.Chmod(v.path("g"), 0o600), syscall.EROFS)
+}
+
+// A listing has every entry once, "." and ".." included, however many there are, and
+// also where each step of it takes entries away.
+func TestListing(t *testing.T) {
+	const entries = 3 * dirPage
+	v := newVault(t, Options{})
+	v.must(os.Mkdir(v.path("d"), 0o755))
+	for i := range entries {
+		v.must(os.WriteFile(v.path("d", fmt.Sprintf("%d-%s", i, strings.Repeat("x", i%200))), nil, 0o600))
+	}
+	for range 2 { // from the vault, then from what the kernel kept
+		seen := listRaw(t, v.path("d"))
+		if len(seen) != entries+2 || seen["."] != 1 || seen[".."] != 1 {
+			t.Errorf("%d names, want %d", len(seen), entries+2)
+		}
+		for name, n := range seen {
+			if n != 1 {
+				t.Errorf("%s is listed %d times", name, n)
+			}
+		}
+	}
+	d, err := os.Open(v.path("d"))
+	v.must(err)
+	defer d.Close()
+	removed := 0
+	for {
+		names, err := d.Readdirnames(100)
+		if err != nil {
+			break
+		}
+		for _, n := range names {
+			v.must(os.Remove(v.path("d", n)))
+			removed++
+		}
+	}
+	if removed != entries {
+		t.Errorf("%d entries were removed, want %d", removed, entries)
+	}
+	v.must(os.Remove(v.path("d")))
+}
+
+// listRaw counts the names that getdents(2) gives.
+func listRaw(t *testing.T, dir string) map[string]int {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	seen := make(map[string]int)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return seen
+		}
+		for p := buf[:n]; len(p) > 0; {
+			size := int(p[16]) | int(p[17])<<8
+			name, _, _ := bytes.Cut(p[19:size], []byte{0})
+			seen[string(name)]++
+			p = p[size:]
+		}
+	}
+}
+
+// That a name does not exist is kept by the kernel; making it must end that.
+func TestAbsence(t *testing.T) {
+	v := newVault(t, Options{})
+	for _, make := range []func(string) error{
+		func(p string) error { return os.WriteFile(p, nil, 0o600) },
+		func(p string) error { return os.Mkdir(p, 0o700) },
+		func(p string) error { return os.Symlink("x", p) },
+	} {
+		p := v.path("name")
+		_, err := os.Lstat(p)
+		wantErrno(t, "before", err, syscall.ENOENT)
+		v.must(make(p))
+		_, err = os.Lstat(p)
+		v.must(err)
+		v.must(os.Rename(p, p+"2"))
+		_, err = os.Lstat(p)
+		wantErrno(t, "after the rename", err, syscall.ENOENT)
+		v.must(os.Remove(p + "2"))
+	}
+}
+
+func TestErrnos(t *testing.T) {
+	v := newVault(t, Options{})
+	v.must(os.Mkdir(v.path("d"), 0o755))
+	v.must(os.WriteFile(v.path("d", "f"), []byte("f"), 0o644))
+	v.must(os.WriteFile(v.path("g"), []byte("g"), 0o644))
+	long := strings.Repeat("n", 256)
+	wantErrno(t, "rmdir of what is not empty", unix.Rmdir(v.path("d")), syscall.ENOTEMPTY)
+	wantErrno(t, "rmdir of a file", unix.Rmdir(v.path("g")), syscall.ENOTDIR)
+	wantErrno(t, "unlink of a directory", unix.Unlink(v.path("d")), syscall.EISDIR)
+	wantErrno(t, "mkdir of what exists", unix.Mkdir(v.path("g"), 0o755), syscall.EEXIST)
+	wantErrno(t, "a name too long", unix.Mkdir(v.path(long), 0o755), syscall.ENAMETOOLONG)
+	wantErrno(t, "a file as a directory", unix.Mkdir(v.path("g", "x"), 0o755), syscall.ENOTDIR)
+	wantErrno(t, "rename into itself", unix.Rename(v.path("d"), v.path("d", "x")), syscall.EINVAL)
+	wantErrno(t, "link of a directory", unix.Link(v.path("d"), v.path("e")), syscall.EPERM)
+	wantErrno(t, "rename onto a directory", unix.Rename(v.path("g"), v.path("d")), syscall.EISDIR)
+	wantErrno(t, "rename that must not replace", rename2(v.path("g"), v.path("d", "f"), unix.RENAME_NOREPLACE), syscall.EEXIST)
+	wantErrno(t, "rename that leaves a whiteout", rename2(v.path("g"), v.path("h"), unix.RENAME_WHITEOUT), syscall.EINVAL)
+	v.must(rename2(v.path("g"), v.path("d", "f"), unix.RENAME_EXCHANGE))
+	if got, err := os.ReadFile(v.path("g")); err != nil || string(got) != "f" {
+		t.Errorf("after the exchange: %q, %v", got, err)
+	}
+	f, err := os.Open(v.path("g"))
+	v.must(err)
+	defer f.Close()
+	wantErrno(t, "fallocate", unix.Fallocate(int(f.Fd()), 0, 0, 1), syscall.EBADF)
+	w, err := os.OpenFile(v.path("g"), os.O_RDWR, 0)
+	v.must(err)
+	defer w.Close()
+	wantErrno(t, "fallocate", unix.Fallocate(int(w.Fd()), 0, 0, 1), syscall.EOPNOTSUPP)
+	_, err = unix.IoctlGetInt(int(w.Fd()), unix.FS_IOC_GETFLAGS)
+	if !errors.Is(err, syscall.ENOTTY) && !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("ioctl: %v", err)
+	}
+}
+
+func rename2(from, to string, flags uint) error {
+	return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, flags)
+}
+
+func TestXattrs(t *testing.T) {
+	v := newVault(t, Options{})
+	p := v.path("f")
+	v.must(os.WriteFile(p, nil, 0o644))
+	v.must(unix.Setxattr(p, "user.a", []byte("one"), unix.XATTR_CREATE))
+	wantErrno(t, "create again", unix.Setxattr(p, "user.a", []byte("two"), unix.XATTR_CREATE), syscall.EEXIST)
+	wantErrno(t, "replace what is not there", unix.Setxattr(p, "user.b", nil, unix.XATTR_REPLACE), syscall.ENODATA)
+	v.must(unix.Setxattr(p, "user.empty", nil, 0))
+	buf := make([]byte, 100)
+	if n, err := unix.Getxattr(p, "user.a", nil); err != nil || n != 3 {
+		t.Errorf("size: %d, %v", n, err)
+	}
+	if n, err := unix.Getxattr(p, "user.a", buf); err != nil || string(buf[:n]) != "one" {
+		t.Errorf("value: %q, %v", buf[:max(0, n)], err)
+	}
+	_, err := unix.Getxattr(p, "user.a", buf[:2])
+	wantErrno(t, "a buffer too small", err, syscall.ERANGE)
+	if n, err := unix.Getxattr(p, "user.empty", buf); err != nil || n != 0 {
+		t.Errorf("an empty value: %d, %v", n, err)
+	}
+	_, err = unix.Getxattr(p, "system.posix_acl_access", buf)
+	if !errors.Is(err, syscall.EOPNOTSUPP) {
+		t.Errorf("an ACL, which would not be obeyed: %v", err)
+	}
+	// The vault's own are answered and not listed, so that copies don't carry them.
+	if n, err := unix.Getxattr(p, "user.stasis.wanted", buf); err != nil || string(buf[:n]) != "1" {
+		t.Errorf("wanted copies: %q, %v", buf[:max(0, n)], err)
+	}
+	wantErrno(t, "set what the vault says", unix.Setxattr(p, "user.stasis.copies", []byte("9"), 0), syscall.EPERM)
+	n, err := unix.Listxattr(p, buf)
+	v.must(err)
+	if got := string(buf[:n]); got != "user.a\x00user.empty\x00" {
+		t.Errorf("list: %q", got)
+	}
+	v.must(unix.Removexattr(p, "user.a"))
+	_, err = unix.Getxattr(p, "user.a", buf)
+	wantErrno(t, "what was removed", err, syscall.ENODATA)
+}
+
+// needOtherUsers skips a test where files can't be given to other users: for who is not
+// root, or root in a user namespace only.
+func needOtherUsers(t *testing.T) {
+	f := filepath.Join(t.TempDir(), "f")
+	if err := errors.Join(os.WriteFile(f, nil, 0o600), os.Chown(f, 65534, 100)); err != nil {
+		t.Skip("there are no other users here: ", err)
+	}
+}
+
+// The kernel leaves it to the filesystem to take set-user-id away (KILLPRIV_V2).
+func TestSetUserID(t *testing.T) {
+	needOtherUsers(t)
+	v := newVault(t, Options{AllowOther: true, Suid: true})
+	v.must(os.Chmod(filepath.Dir(v.dir), 0o755)) // that the other user gets here at all
+	p := v.path("f")
+	mode := func() uint32 {
+		var st unix.Stat_t
+		v.must(unix.Stat(p, &st))
+		return st.Mode & 0o7777
+	}
+	reset := func() {
+		v.must(os.WriteFile(p, []byte("content"), 0o600))
+		v.must(unix.Chmod(p, 0o6777))
+		if mode() != 0o6777 {
+			t.Fatalf("mode %o after chmod", mode())
+		}
+	}
+	for what, script := range map[string]string{
+		"a write": "printf x >> f", "a truncating open": ": > f", "a truncation": "truncate -s 3 f", "a write in place": "printf x | dd of=f conv=notrunc status=none",
+	} {
+		reset()
+		cmd := exec.Command("sh", "-c", script)
+		cmd.Dir = v.mnt()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", what, err, out)
+		}
+		if mode() != 0o777 {
+			t.Errorf("after %s by another user the mode is %o", what, mode())
+		}
+	}
+	reset()
+	v.must(os.Chown(p, 1, 1))
+	if mode() != 0o777 {
+		t.Errorf("after chown the mode is %o", mode())
+	}
+	reset()
+	f, err := os.OpenFile(p, os.O_WRONLY, 0)
+	v.must(err)
+	_, err = f.WriteString("by root")
+	v.must(errors.Join(err, f.Close()))
+	if mode() != 0o6777 {
+		t.Errorf("after a write by root the mode is %o", mode())
+	}
+}
+
+// The owner is who makes it; the group is the directory's if that says so.
+func TestOwners(t *testing.T) {
+	needOtherUsers(t)
+	v := newVault(t, Options{AllowOther: true})
+	v.must(os.Chmod(filepath.Dir(v.dir), 0o755))
+	v.must(os.Mkdir(v.path("d"), 0o755))
+	v.must(os.Chown(v.path("d"), 65534, 100))
+	v.must(unix.Chmod(v.path("d"), 0o2775))
+	cmd := exec.Command("sh", "-c", "umask 027; mkdir d/e && : > d/f && ln -s x d/l && mkfifo d/p; : > g")
+	cmd.Dir = v.mnt()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
+		t.Errorf("the root, which is root's: %v, %s", err, out)
+	}
+	for name, want := range map[string]uint32{"e": 0o2750, "f": 0o640, "l": 0o777, "p": 0o640} {
+		var st unix.Stat_t
+		v.must(unix.Lstat(v.path("d", name), &st))
+		if st.Uid != 65534 || st.Gid != 100 || st.Mode&0o7777 != want {
+			t.Errorf("%s: %d:%d %o, want 65534:100 %o", name, st.Uid, st.Gid, st.Mode&0o7777, want)
+		}
+	}
+}
+
+func TestBirthTime(t *testing.T) {
+	v := newVault(t, Options{})
+	before := time.Now().Add(-time.Second)
+	v.must(os.WriteFile(v.path("f"), []byte("x"), 0o644))
+	v.must(os.Chtimes(v.path("f"), time.Unix(1, 0), time.Unix(2, 0)))
+	var x unix.Statx_t
+	v.must(unix.Statx(unix.AT_FDCWD, v.path("f"), 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &x))
+	born := time.Unix(x.Btime.Sec, int64(x.Btime.Nsec))
+	if x.Mask&unix.STATX_BTIME == 0 || born.Before(before) || born.After(time.Now()) {
+		t.Errorf("born %v (mask %#x)", born, x.Mask)
+	}
+	if x.Atime.Sec != 1 || x.Mtime.Sec != 2 {
+		t.Errorf("times set: %+v", x)
+	}
+}
+
+func TestStatfs(t *testing.T) {
+	v := newVault(t, Options{})
+	var s unix.Statfs_t
+	v.must(unix.Statfs(v.mnt(), &s))
+	if s.Blocks == 0 || s.Bavail == 0 || s.Bavail > s.Blocks || s.Files == 0 || s.Ffree == 0 || s.Namelen != 255 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Descriptors of one file that append at the same time lose nothing.
+func TestAppend(t *testing.T) {
+	const writers, lines = 4, 200
+	v := newVault(t, Options{})
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			f, err := os.OpenFile(v.path("log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for i := range lines {
+				if _, err := fmt.Fprintf(f, "%d %03d\n", w, i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, err := os.ReadFile(v.path("log"))
+	v.must(err)
+	if n := strings.Count(string(got), "\n"); n != writers*lines || len(got) != writers*lines*6 {
+		t.Errorf("%d lines in %d bytes, want %d", n, len(got), writers*lines)
+	}
+}
+
+// What is written through a shared mapping is in the file, also after its descriptor was
+// closed.
+func TestMapping(t *testing.T) {
+	v := newVault(t, Options{})
+	v.must(os.WriteFile(v.path("f"), make([]byte, 3*4096), 0o644))
+	f, err := os.OpenFile(v.path("f"), os.O_RDWR, 0)
+	v.must(err)
+	m, err := unix.Mmap(int(f.Fd()), 0, 3*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	v.must(err)
+	v.must(f.Close())
+	copy(m[4096:], "through the mapping")
+	v.must(unix.Msync(m, unix.MS_SYNC))
+	copy(m[8192:], "at the end")
+	v.must(unix.Munmap(m))
+	// The kernel writes what is left of a mapping before it lets the file go.
+	v.stop()
+	v.start(Options{})
+	got, err := os.ReadFile(v.path("f"))
+	v.must(err)
+	if !bytes.HasPrefix(got[4096:], []byte("through the mapping")) || !bytes.HasPrefix(got[8192:], []byte("at the end")) {
+		t.Error("what was stored through the mapping is not in the file")
+	}
+}
+
+// Holes read as zeros and are found.
+func TestHoles(t *testing.T) {
+	const size = 64 << 20
+	v := newVault(t, Options{})
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	defer f.Close()
+	_, err = f.WriteAt([]byte("data"), size/2)
+	v.must(errors.Join(err, f.Truncate(size)))
+	data, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+	v.must(err)
+	hole, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
+	v.must(err)
+	if data > size/2 || data < size/2-1<<20 || hole <= size/2 || hole > size/2+1<<20 {
+		t.Errorf("data from %d to %d", data, hole)
+	}
+	var st unix.Stat_t
+	v.must(unix.Fstat(int(f.Fd()), &st))
+	if st.Blocks*512 > 1<<20 || st.Size != size {
+		t.Errorf("%d blocks of a file of %d bytes with 4 in it", st.Blocks, st.Size)
+	}
+}
+
+// A mount in use stays; without users it goes, and Done says so.
+func TestUnmountBusy(t *testing.T) {
+	v := newVault(t, Options{})
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	if err := v.server.Unmount(ctx); !errors.Is(err, store.Conflict) {
+		t.Errorf("unmount of a mount in use: %v", err)
+	}
+	_, err = f.WriteString("still there")
+	v.must(errors.Join(err, f.Close()))
+	v.must(v.server.Unmount(ctx))
+	select {
+	case <-v.server.Done():
+	default:
+		t.Error("it is unmounted and not done")
+	}
+	v.must(v.server.Unmount(ctx)) // once more is no error
+}
+
+// Whoever unmounts, the session ends, and what was open is released.
+func TestUnmountBySomebodyElse(t *testing.T) {
+	v := newVault(t, Options{})
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	_, err = f.WriteString("x")
+	v.must(err)
+	if os.Geteuid() == 0 {
+		v.must(unix.Unmount(v.mnt(), unix.MNT_DETACH))
+	} else if out, err := exec.Command("fusermount3", "-u", "-z", v.mnt()).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	v.must(f.Close())
+	select {
+	case <-v.server.Done():
+	case <-time.After(limit):
+		t.Fatal("the session did not end")
+	}
+	if n := len(v.server.raw.open.open); n != 0 {
+		t.Errorf("%d handles are left", n)
+	}
+	v.stop()
+	v.start(Options{})
+	if got, err := os.ReadFile(v.path("f")); err != nil || string(got) != "x" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A file that was unlinked while open is a file like any other to who has it open.
+func TestOpenUnlinked(t *testing.T) {
+	v := newVault(t, Options{})
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	v.must(os.Remove(v.path("f")))
+	_, err = f.WriteString("nobody sees this")
+	v.must(err)
+	v.must(f.Sync())
+	v.must(f.Chmod(0o600))
+	info, err := f.Stat()
+	v.must(err)
+	if info.Size() != 16 || info.Sys().(*syscall.Stat_t).Nlink != 0 {
+		t.Errorf("%d bytes, %d links", info.Size(), info.Sys().(*syscall.Stat_t).Nlink)
+	}
+	v.must(f.Close())
+	if left := listRaw(t, v.mnt()); len(left) != 2 {
+		t.Errorf("listed: %v", left)
+	}
+}
