@@ -49,6 +49,9 @@ type NodeSpec struct {
 	Durable bool
 	// Rate is what may be sent to the node, in bytes a second; 0: no bound.
 	Rate int64
+	// Settings tells one configuration of the node from another: when it changes, the
+	// store is opened anew.
+	Settings string
 	// Open opens the store whose leaf is want, or whichever is there if want is zero.
 	// A path without a marker is Unavailable, another leaf Conflict, another vault's
 	// Denied. It never initialises anything.
@@ -177,5 +180,6 @@ type Removal struct {
 	Only      int64 // crates whose only verified copy is there
 	OnlyFiles int64 // inodes these belong to
 	Queued    int64 // copies not yet sent there
+	Refused   bool  // it is refused as asked, or would be
 	Removed   bool  // whether it was done
 }

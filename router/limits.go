@@ -18,6 +18,8 @@ const (
 	GrantMargin = GrantLease / 6
 	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant.
 	ReserveLimit = 500 * time.Millisecond
+	// RefillEvery is the least pause between two refills that draws call for.
+	RefillEvery = 100 * time.Millisecond
 	// GrantLimit bounds a call that refills, renews or shrinks a grant in the background.
 	GrantLimit = 10 * time.Second
 )
@@ -60,10 +62,17 @@ const (
 	// one by one and are adopted where possible; writing a small one twice costs less than
 	// the syncs of its adoption.
 	SmallCrate = 256 << 10
+	// BatchesInFlight is how many batches of small crates go to one node at a time: one
+	// is prepared while the other is written.
+	BatchesInFlight = 2
 	// LargeInFlight is how many larger crates go to one node at a time.
 	LargeInFlight = 2
-	// SmallInFlight is how many small crates go at a time to a node without batches.
-	SmallInFlight = 16
+	// SmallInFlight is how many small crates of a batch go at a time to a node that takes
+	// no batches.
+	SmallInFlight = 4
+	// IdlePause is how long a sender or discarder that nobody wakes rests before it looks
+	// at its queue again.
+	IdlePause = time.Minute
 	// SendLimit bounds one transfer, beside SendRate.
 	SendLimit = 60 * time.Second
 	// SendRate is the slowest transfer that is waited for, in bytes a second.
@@ -92,6 +101,13 @@ const (
 	ReadLimit = 4500 * time.Millisecond
 	// HedgeAfter is how long one node is waited for before the next is asked too.
 	HedgeAfter = 1200 * time.Millisecond
+	// ReadSources is the most nodes that one block is asked of.
+	ReadSources = 16
+	// VerifyAtOnce is the size, in bytes, up to which File verifies a crate while its
+	// caller waits; a larger one is verified in the background first.
+	VerifyAtOnce = 16 << 20
+	// VerifiedFiles is how many verified files are remembered.
+	VerifiedFiles = 1 << 16
 	// CacheBytes is the default bound of the cache of verified blocks.
 	CacheBytes = 64 << 20
 	// ReadAhead is how many blocks a sequential reader is ahead of.
@@ -112,6 +128,14 @@ const (
 	UpdateKeys = 96
 	// ScanPairs is how many pairs the router reads at a time.
 	ScanPairs = 512
+	// MaxRotten is how many bodies are remembered whose bytes came out wrong.
+	MaxRotten = 4096
+	// AuditEvery is how often all manifests are looked through, and AuditFirst how long
+	// after the start for the first time.
+	AuditEvery = time.Hour
+	AuditFirst = 2 * time.Second
+	// AuditPause is the pause between ScanPairs manifests of an audit.
+	AuditPause = 5 * time.Millisecond
 )
 
 // Memory nodes.
@@ -119,6 +143,10 @@ const (
 	// ExtraQueue is how many crates may wait to be copied to memory nodes; more are not
 	// copied.
 	ExtraQueue = 256
+	// ExtraMax is the largest crate that is copied there, in bytes.
+	ExtraMax = 4 << 20
 	// ExtraLimit bounds one such copy.
 	ExtraLimit = 10 * time.Second
+	// ExtraSweep is how often copies of dead crates are looked for there.
+	ExtraSweep = 10 * time.Second
 )

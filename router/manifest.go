@@ -52,10 +52,17 @@ type FormInfo struct {
 	Size int64 // bytes as stored
 	// Root is zero until the first receipt is in.
 	Root store.Digest
+	// Block is the digest of the only block, where there is only one; other crates have
+	// records of their own for their checksums.
+	Block store.Digest
 }
 
-// Manifest is what a crate is and where it goes. The block checksums lie in records
-// of their own: they never change, while destinations do.
+// single reports whether the form has one block, whose digest lies in the manifest.
+func (f *FormInfo) single() bool { return f.Size <= store.BlockSize }
+
+// Manifest is what a crate is and where it goes. The checksums of a crate of more
+// than one block lie in records of their own: they never change, while destinations
+// do.
 type Manifest struct {
 	Crate        store.CrateID
 	Size         int64 // bytes of content
@@ -142,6 +149,9 @@ func (m *Manifest) encode() []byte {
 		b = append(b, byte(f.Form))
 		b = binary.AppendUvarint(b, uint64(f.Size))
 		b = append(b, f.Root[:]...)
+		if f.single() {
+			b = append(b, f.Block[:]...)
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.Destinations)))
 	for _, d := range m.Destinations {
@@ -172,6 +182,9 @@ func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 		f.Form = store.Form(r.byte())
 		f.Size = int64(r.bounded(store.MaxCrate << 1))
 		r.fixed(f.Root[:])
+		if f.single() {
+			r.fixed(f.Block[:])
+		}
 		m.Forms = append(m.Forms, f)
 	}
 	for range r.bounded(MaxDestinations) {

@@ -1,0 +1,112 @@
+package router
+
+import (
+	"container/list"
+	"sync"
+
+	"stasis/store"
+)
+
+// blockKey names one block of a crate. What it stands for never changes.
+type blockKey struct {
+	crate store.CrateID
+	block int64
+}
+
+// blockCache keeps verified blocks, the least recently used go first.
+type blockCache struct {
+	mu    sync.Mutex
+	limit int64
+	bytes int64
+	order list.List // of *cachedBlock, the most recently used in front
+	byKey map[blockKey]*list.Element
+	// last is the block that was read last of a crate, to see who reads in order. Entries
+	// go when there are too many.
+	last map[store.CrateID]int64
+	// under are fetches under way.
+	under map[blockKey]*fetching
+}
+
+type cachedBlock struct {
+	key  blockKey
+	data []byte
+}
+
+// fetching is one fetch that several may wait for.
+type fetching struct {
+	done chan struct{}
+	data []byte
+	err  error
+}
+
+// maxReaders is how many crates are remembered as being read in order.
+const maxReaders = 1024
+
+func newBlockCache(limit int64) *blockCache {
+	return &blockCache{limit: limit, byKey: make(map[blockKey]*list.Element), last: make(map[store.CrateID]int64), under: make(map[blockKey]*fetching)}
+}
+
+// get gives a block, which nobody may change; nil if it is not there.
+func (c *blockCache) get(k blockKey) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.find(k)
+}
+
+// find is get with mu held.
+func (c *blockCache) find(k blockKey) []byte {
+	e := c.byKey[k]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cachedBlock).data
+}
+
+// begin gives the block, or the fetch of it that is under way; mine says that it was
+// begun now and that the caller must see it through.
+func (c *blockCache) begin(k blockKey) (data []byte, f *fetching, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if data = c.find(k); data != nil {
+		return data, nil, false
+	}
+	if f = c.under[k]; f != nil {
+		return nil, f, false
+	}
+	f = &fetching{done: make(chan struct{})}
+	c.under[k] = f
+	return nil, f, true
+}
+
+// end finishes a fetch.
+func (c *blockCache) end(k blockKey, f *fetching, data []byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.data, f.err = data, err
+	delete(c.under, k)
+	close(f.done)
+	if err != nil || int64(len(data)) > c.limit {
+		return
+	}
+	c.byKey[k] = c.order.PushFront(&cachedBlock{k, data})
+	for c.bytes += int64(len(data)); c.bytes > c.limit; {
+		oldest := c.order.Back()
+		b := oldest.Value.(*cachedBlock)
+		c.order.Remove(oldest)
+		delete(c.byKey, b.key)
+		c.bytes -= int64(len(b.data))
+	}
+}
+
+// inOrder notes that a block is read and reports whether the one before was read last.
+func (c *blockCache) inOrder(crate store.CrateID, block int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, known := c.last[crate]
+	if !known && len(c.last) >= maxReaders {
+		clear(c.last) // whoever reads on is seen again at once
+	}
+	c.last[crate] = block
+	return known && before == block-1
+}

@@ -1,0 +1,257 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// Finding is one thing that a check came across.
+type Finding struct {
+	// Problem: the ledger and a node do not agree, or something is lost. Otherwise it is
+	// a note.
+	Problem bool
+	Crate   store.CrateID // zero if it is not about one
+	Node    string        // empty if it is not about one
+	Text    string        // a sentence
+}
+
+// Checked counts what a check went through.
+type Checked struct {
+	Crates   int64 // manifests
+	Copies   int64 // copies on nodes that were found to be there
+	Bytes    int64 // of them, read and verified
+	Problems int64
+	Orphans  int64 // crates on nodes that the ledger does not know
+	Away     int64 // copies on nodes that did not answer
+}
+
+// Check compares the ledger with every node that answers. With read it has each copy
+// read from its medium and verified. A copy that is missing or wrong is reported, and
+// made again; a crate the ledger does not know is reported, and left alone. report is called
+// from one goroutine. The error says that the check could not be made.
+func (r *Router) Check(ctx context.Context, read bool, report func(Finding)) (Checked, error) {
+	c := checker{r: r, read: read}
+	c.report = func(f Finding) {
+		if f.Problem {
+			c.sum.Problems++
+		}
+		report(f)
+	}
+	r.mu.Lock()
+	for _, n := range r.nodes {
+		h := n.online()
+		if h == nil {
+			if !n.id.IsZero() {
+				c.away = append(c.away, n)
+			}
+			continue
+		}
+		if n.configured && n.durable() {
+			c.lists = append(c.lists, &listing{n: n, h: h, id: n.id})
+		}
+	}
+	r.mu.Unlock()
+	for _, n := range c.away {
+		c.report(Finding{Node: n.name, Text: fmt.Sprintf("node %q does not answer and was not looked at", n.name)})
+	}
+	if err := c.run(ctx); err != nil {
+		return c.sum, err
+	}
+	return c.sum, nil
+}
+
+type checker struct {
+	r      *Router
+	read   bool
+	report func(Finding)
+	sum    Checked
+	lists  []*listing
+	away   []*node
+}
+
+// listing goes through the crates of one node in order.
+type listing struct {
+	n      *node
+	h      *handle
+	id     store.NodeID
+	page   []store.CrateInfo
+	cursor []byte
+	ended  bool
+	broken bool // it stopped answering
+}
+
+// run merges the manifests with the listings: both are in the order of the ids.
+func (c *checker) run(ctx context.Context) error {
+	err := c.r.scan(c.r.shared, []byte{tableManifest}, func(p ledger.Pair) error {
+		if err := ctx.Err(); err != nil {
+			return &store.Error{Kind: store.Unavailable, Op: "check", Err: err}
+		}
+		id := crateOf(p.Key)
+		m, err := decodeManifest(id, p.Value)
+		if err != nil {
+			c.report(Finding{Problem: true, Crate: id, Text: fmt.Sprintf("the manifest of crate %s can't be read", id)})
+			return nil
+		}
+		return c.crate(ctx, &m)
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range c.lists {
+		c.orphans(ctx, l, nil)
+	}
+	return ctx.Err()
+}
+
+// next gives the next crate of a listing without taking it; nil at the end.
+func (l *listing) next(ctx context.Context, c *checker) *store.CrateInfo {
+	for len(l.page) == 0 && !l.ended {
+		page, err := call(ctx, l.n, l.h, VerifyLimit, "list crates", func(ctx context.Context, st store.Store) (store.Page, error) {
+			return st.List(ctx, l.cursor)
+		}, nil)
+		if err != nil {
+			l.ended, l.broken = true, true
+			c.report(Finding{Node: l.n.name, Text: fmt.Sprintf("node %q stopped answering: %v", l.n.name, err)})
+			return nil
+		}
+		l.page, l.cursor = page.Crates, page.Next
+		l.ended = page.Next == nil
+	}
+	if len(l.page) == 0 {
+		return nil
+	}
+	return &l.page[0]
+}
+
+// orphans passes over crates of a listing that come before the given one; nil: all.
+func (c *checker) orphans(ctx context.Context, l *listing, until *store.CrateID) {
+	for ctx.Err() == nil {
+		i := l.next(ctx, c)
+		if i == nil || until != nil && bytes.Compare(i.ID[:], until[:]) >= 0 {
+			return
+		}
+		id := i.ID
+		l.page = l.page[1:]
+		if _, ok, err := c.r.manifest(id); ok || err != nil {
+			continue // registered since
+		}
+		if _, dead, err := c.r.shared.Get(deadKey(l.id, id)); dead || err != nil {
+			continue // about to go
+		}
+		c.sum.Orphans++
+		c.report(Finding{Crate: id, Node: l.n.name,
+			Text: fmt.Sprintf("node %q has crate %s, which this vault does not know; it is left alone", l.n.name, id)})
+	}
+}
+
+// crate checks one manifest against every listing.
+func (c *checker) crate(ctx context.Context, m *Manifest) error {
+	c.sum.Crates++
+	good := 0
+	for _, l := range c.lists {
+		c.orphans(ctx, l, &m.Crate)
+		i := l.next(ctx, c)
+		there := i != nil && i.ID == m.Crate
+		var info store.CrateInfo
+		if there {
+			info = *i
+			l.page = l.page[1:]
+		}
+		d := m.Destination(l.id)
+		if d == nil || d.State != Verified || l.broken {
+			continue
+		}
+		if c.copy(ctx, l, m, there, info) {
+			good++
+		}
+	}
+	for _, d := range m.Destinations {
+		if d.State == Verified && !c.looked(d.Node) {
+			good++
+			c.sum.Away++
+		}
+	}
+	if good == 0 {
+		c.withoutCopy(m)
+	}
+	return ctx.Err()
+}
+
+func (c *checker) looked(id store.NodeID) bool {
+	for _, l := range c.lists {
+		if l.id == id {
+			return !l.broken
+		}
+	}
+	return false
+}
+
+// copy checks one copy that should be there.
+func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool, info store.CrateInfo) bool {
+	why := ""
+	switch {
+	case !there:
+		why = "is not there"
+	case info.Size != m.Size || info.Root != m.form(store.Plain).Root:
+		why = "is another than was recorded"
+	case c.read:
+		if err := c.verify(ctx, l, m); store.KindOf(err) == store.Corrupt || store.KindOf(err) == store.NotFound {
+			why = "is damaged"
+		} else if err != nil {
+			c.report(Finding{Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("the copy of crate %s on node %q could not be read: %v", m.Crate, l.n.name, err)})
+			return true
+		} else {
+			c.sum.Bytes += m.Size
+		}
+	}
+	if why == "" {
+		c.sum.Copies++
+		return true
+	}
+	// It may have been replaced or have died since the manifest was read.
+	if now, ok, err := c.r.manifest(m.Crate); err != nil || !ok || now.Destination(l.id) == nil || now.Destination(l.id).State != Verified {
+		return true
+	}
+	c.report(Finding{Problem: true, Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("the copy of crate %s on node %q %s; it is made again from another", m.Crate, l.n.name, why)})
+	if !c.r.o.ReadOnly {
+		if err := c.r.damaged(l.n, m.Crate); err != nil {
+			c.r.log.WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
+		}
+	}
+	return false
+}
+
+// verify has a node read one copy.
+func (c *checker) verify(ctx context.Context, l *listing, m *Manifest) error {
+	var nonce store.Digest
+	_, _ = rand.Read(nonce[:]) // never fails
+	_, err := call(ctx, l.n, l.h, VerifyLimit+sendLimit(m.Size, 0), "verify crate", func(ctx context.Context, st store.Store) (store.Digest, error) {
+		return st.Verify(ctx, m.Crate, 0, m.Size, nonce)
+	}, nil)
+	return err
+}
+
+// withoutCopy looks at a crate of which no copy is left or made yet.
+func (c *checker) withoutCopy(m *Manifest) {
+	b, err := c.r.o.Bodies.Body(m.Crate)
+	if err == nil {
+		var st os.FileInfo
+		if st, err = os.Stat(b.Path); err == nil && st.Size() < b.Offset+b.Size {
+			err = errors.New("its body is too short")
+		}
+	}
+	if err == nil {
+		return // the body is what it is to be sent from
+	}
+	if _, ok, e := c.r.manifest(m.Crate); e == nil && !ok {
+		return // it died meanwhile
+	}
+	c.report(Finding{Problem: true, Crate: m.Crate, Text: fmt.Sprintf("crate %s is lost: no node has a good copy and its body is gone", m.Crate)})
+}

@@ -1,0 +1,318 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"stasis/router/place"
+	"stasis/store"
+	"stasis/store/booking"
+)
+
+// Draw promises the space of one content on as many nodes as its policy wants. What
+// the grants cover is a matter of memory alone; a node whose grant is too small is
+// asked, within ReserveLimit, and one that does not answer gets its copy later.
+//
+// NoSpace, or Quota, if so many nodes refused that fewer than the policy's least are
+// left. On any error nothing is held any more, q.Held included.
+func (r *Router) Draw(ctx context.Context, q DrawRequest) (Plan, error) {
+	if q.Bytes <= 0 || q.Resident < 0 || q.Resident > q.Bytes {
+		r.Return(q.Held)
+		return Plan{}, &store.Error{Kind: store.Invalid, Op: opDraw, Detail: fmt.Sprintf("%d bytes, %d of them resident", q.Bytes, q.Resident)}
+	}
+	if q.Bytes <= store.Charge(SmallCrate) {
+		q.Resident = 0 // it is not going to be adopted
+	}
+	d := draw{r: r, q: q}
+	d.want = place.Want{Copies: max(1, q.Policy.Copies), Zones: q.Policy.Zones, Bytes: q.Bytes, Avoid: q.Policy.Avoid, Exclude: q.Exclude}
+	return d.run(ctx)
+}
+
+const opDraw = "reserve space"
+
+// draw is one Draw under way. The parts of places, which Choose sees, and of shares,
+// which are ours, belong together by index.
+type draw struct {
+	r       *Router
+	q       DrawRequest
+	want    place.Want
+	places  []place.Node
+	shares  []share
+	refused store.Kind // the best of what refusing nodes said; 0: none refused
+}
+
+// share is what a draw has taken at one node.
+type share struct {
+	n        *node
+	bytes    int64 // promised
+	resident int64
+	asked    int64 // by how much the grant grew for it
+}
+
+func (d *draw) run(ctx context.Context) (Plan, error) {
+	r := d.r
+	r.mu.Lock()
+	if r.closed || r.o.ReadOnly {
+		r.giveBack(d.q.Held)
+		r.mu.Unlock()
+		if r.o.ReadOnly {
+			return Plan{}, &store.Error{Kind: store.Denied, Op: opDraw, Detail: "the vault is open for reading only"}
+		}
+		return Plan{}, errClosed(opDraw)
+	}
+	d.gather()
+	for {
+		choice := place.Choose(d.places, d.want)
+		asks := d.take(choice)
+		if len(asks) > 0 {
+			r.mu.Unlock()
+			d.ask(ctx, asks)
+			r.mu.Lock()
+			if err := ctx.Err(); err != nil {
+				return Plan{}, d.fail(&store.Error{Kind: store.Unavailable, Op: opDraw, Err: err})
+			}
+			continue
+		}
+		least := min(max(1, d.q.Policy.Least), d.want.Copies)
+		if d.refused != 0 && len(choice.Chosen) < least {
+			return Plan{}, d.fail(&store.Error{Kind: d.refused, Op: opDraw, Detail: choice.Short,
+				Hint: "free some space, add a node, or want fewer copies"})
+		}
+		plan := d.finish(choice)
+		r.mu.Unlock()
+		return plan, nil
+	}
+}
+
+// gather makes the candidates, with what the content holds there already. Called with
+// mu held.
+func (d *draw) gather() {
+	r := d.r
+	d.places = make([]place.Node, 0, len(r.nodes))
+	d.shares = make([]share, 0, len(r.nodes))
+	held := d.q.Held.Targets
+	now := r.clock.Boot()
+	for _, n := range r.nodes {
+		if !n.configured || n.id.IsZero() {
+			continue
+		}
+		s := share{n: n}
+		for i := range held {
+			if held[i].Node == n.id && held[i].Reserved {
+				s.bytes, s.resident = held[i].Bytes, held[i].Resident
+			}
+		}
+		p := place.Node{ID: n.id, Name: n.name, Zone: n.spec.Zone, Durable: n.durable(), Health: n.health(),
+			Free: n.status.Free + n.grant.available(now), Total: n.status.Capacity, Held: s.bytes}
+		if h := n.online(); h != nil && h.adopts && d.q.Resident > 0 {
+			p.Adopts = true
+			p.Free += d.q.Resident
+		}
+		d.places = append(d.places, p)
+		d.shares = append(d.shares, s)
+	}
+	for _, t := range held {
+		if !slices.ContainsFunc(d.shares, func(s share) bool { return s.n.id == t.Node }) {
+			r.giveBackTarget(t)
+		}
+	}
+}
+
+// take takes from the grants what they cover and gives the candidates that must be
+// asked. Called with mu held.
+func (d *draw) take(c place.Choice) (asks []int) {
+	d.adopter(c)
+	now := d.r.clock.Boot()
+	for _, i := range c.Chosen {
+		s := &d.shares[i]
+		if d.places[i].Health != place.Online {
+			continue
+		}
+		g := &s.n.grant
+		if need := d.q.Bytes - s.bytes; need > 0 {
+			if g.available(now) < need {
+				asks = append(asks, i)
+				continue
+			}
+			g.promised += need
+			s.bytes += need
+			d.places[i].Held = s.bytes
+		}
+		if g.available(now) < target(s.n.drawable())/2 {
+			s.n.refill(now)
+		}
+	}
+	return asks
+}
+
+// adopter has the first chosen node that adopts take over the body, and no other.
+// Called with mu held.
+func (d *draw) adopter(c place.Choice) {
+	adopts := -1
+	if d.q.Resident > 0 {
+		if k := slices.IndexFunc(c.Chosen, func(i int) bool { return d.places[i].Adopts && d.places[i].Health == place.Online }); k >= 0 {
+			adopts = c.Chosen[k]
+		}
+	}
+	for i := range d.shares {
+		want := int64(0)
+		if i == adopts {
+			want = d.q.Resident
+		}
+		s := &d.shares[i]
+		s.n.grant.resident += want - s.resident
+		s.resident = want
+	}
+}
+
+// ask asks nodes to grow the grant, all at the same time.
+func (d *draw) ask(ctx context.Context, asks []int) {
+	ctx, cancel := context.WithTimeout(ctx, ReserveLimit)
+	defer cancel()
+	errs := make([]error, len(asks))
+	var wg sync.WaitGroup
+	for k, i := range asks {
+		wg.Go(func() {
+			s := &d.shares[i]
+			need := d.q.Bytes - s.bytes
+			var asked int64
+			asked, errs[k] = s.n.grow(ctx, ReserveLimit, need)
+			s.asked += asked
+			if errs[k] == nil {
+				s.bytes += need
+			}
+		})
+	}
+	wg.Wait()
+	d.r.mu.Lock()
+	defer d.r.mu.Unlock()
+	for k, i := range asks {
+		d.heed(i, errs[k])
+	}
+}
+
+// heed takes a node's answer. Called with mu held.
+func (d *draw) heed(i int, err error) {
+	s, p := &d.shares[i], &d.places[i]
+	p.Held = s.bytes
+	switch kind := store.KindOf(err); {
+	case err == nil:
+		s.n.short = ""
+	case kind == store.NoSpace, kind == store.Quota:
+		p.Refused = "has no room for " + size(d.q.Bytes)
+		if kind == store.Quota {
+			p.Refused = "refused " + size(d.q.Bytes) + ": over quota"
+		}
+		s.n.refused(p.Refused)
+		if d.refused == 0 || kind == store.NoSpace {
+			d.refused = kind
+		}
+	default:
+		// It may have the space: the copy is queued, and reserved when it answers.
+		p.Health = place.Silent
+		s.n.rouse(wakeKeeper)
+	}
+}
+
+// finish makes the plan and gives back what it does not need. Called with mu held.
+func (d *draw) finish(c place.Choice) Plan {
+	plan := Plan{Wanted: d.want.Copies + len(d.q.Exclude), Short: c.Short, Targets: make([]Target, 0, len(c.Chosen))}
+	var waiting []string
+	for _, i := range c.Chosen {
+		s := &d.shares[i]
+		t := Target{Node: d.places[i].ID, Bytes: d.q.Bytes}
+		if s.bytes >= d.q.Bytes {
+			t.Reserved, t.Resident = true, s.resident
+			s.n.grant.promised -= s.bytes - d.q.Bytes
+			s.bytes, s.resident = 0, 0 // the plan's now
+		}
+		if d.places[i].Health != place.Online {
+			waiting = append(waiting, fmt.Sprintf("%q", d.places[i].Name))
+		}
+		plan.Targets = append(plan.Targets, t)
+	}
+	switch len(waiting) {
+	case 0:
+	case 1:
+		plan.Waiting = "node " + waiting[0] + " does not answer; its copy is made when it is back"
+	default:
+		plan.Waiting = "nodes " + strings.Join(waiting, ", ") + " do not answer; their copies are made when they are back"
+	}
+	d.release()
+	return plan
+}
+
+// fail gives everything back, and shrinks the grants that had grown. Called with mu
+// held, which it gives up.
+func (d *draw) fail(err error) error {
+	d.release()
+	d.r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(d.r.ctx, ReserveLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, s := range d.shares {
+		if s.asked > 0 {
+			wg.Go(func() {
+				if e := s.n.shrink(ctx, s.asked); e != nil {
+					// The keeper shrinks it soon, or it lapses.
+					d.r.log.WithField("node", s.n.name).WithError(e).Debug("space of a failed draw not given back yet")
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return err
+}
+
+// release gives back what the shares still hold. Called with mu held.
+func (d *draw) release() {
+	for i := range d.shares {
+		s := &d.shares[i]
+		s.n.grant.promised -= s.bytes
+		s.n.grant.resident -= s.resident
+		s.bytes, s.resident = 0, 0
+	}
+}
+
+// Return gives back what a plan holds.
+func (r *Router) Return(p Plan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.giveBack(p)
+}
+
+// giveBack is Return. Called with mu held.
+func (r *Router) giveBack(p Plan) {
+	for _, t := range p.Targets {
+		r.giveBackTarget(t)
+	}
+}
+
+func (r *Router) giveBackTarget(t Target) {
+	if n := r.byID[t.Node]; n != nil && t.Reserved {
+		n.grant.promised -= t.Bytes
+		n.grant.resident -= t.Resident
+	}
+}
+
+// refused notes that the node had no room for something, so that it is looked at when
+// it has more. Called with mu held.
+func (n *node) refused(why string) {
+	n.short = why
+	n.wantRoom = max(1, n.drawable())
+}
+
+// refill has the keeper look after the grant soon. Called with mu held.
+func (n *node) refill(now time.Duration) {
+	if now-n.refilled >= RefillEvery {
+		n.refilled = now
+		n.rouse(wakeKeeper)
+	}
+}
+
+// size writes a number of bytes for people.
+func size(n int64) string { return booking.Size(n) }

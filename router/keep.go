@@ -1,0 +1,306 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"stasis/store"
+)
+
+// opened is the outcome of opening a store.
+type opened struct {
+	st  store.Store
+	s   store.Status
+	err error
+}
+
+// answer is the outcome of a probe.
+type answer struct {
+	s   store.Status
+	err error
+}
+
+// keep is the loop that opens the node's store, watches it, and tends the grant.
+func (n *node) keep(ctx context.Context) {
+	pause := RetryFirst
+	for ctx.Err() == nil {
+		n.r.mu.Lock()
+		was := n.online() != nil
+		n.r.mu.Unlock()
+		err := n.look(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		wait := ProbeEvery
+		if err != nil {
+			wait = jitter(pause)
+			pause = min(2*pause, RetryCap)
+		} else {
+			pause = RetryFirst
+			n.tend(ctx)
+		}
+		n.announce(was, err)
+		n.sleep(ctx, wakeKeeper, wait)
+	}
+	n.abandonOpening()
+}
+
+// announce tells the log, the loops and the observer what a look has changed.
+func (n *node) announce(was bool, err error) {
+	r := n.r
+	r.mu.Lock()
+	is := n.online() != nil
+	select {
+	case <-n.tried:
+	default:
+		close(n.tried)
+	}
+	room := false
+	if is && n.wantRoom > 0 && n.drawable() > n.wantRoom {
+		n.wantRoom, n.fullUntil, room = 0, 0, true
+	}
+	r.mu.Unlock()
+	switch {
+	case is && !was:
+		r.log.WithField("node", n.name).Info("node is online")
+		n.rouse(small, large, wakeDiscard)
+		r.o.Observer.NodesChanged()
+	case was && !is:
+		r.log.WithField("node", n.name).WithError(err).Warn("node is silent")
+	case room:
+		n.rouse(small, large)
+		r.o.Observer.NodesChanged()
+	}
+}
+
+// look opens the store, or asks the open one for its status. nil: it is online.
+func (n *node) look(ctx context.Context) error {
+	r := n.r
+	r.mu.Lock()
+	h := n.handle
+	r.mu.Unlock()
+	var s store.Status
+	var err error
+	if h == nil {
+		s, err = n.open(ctx)
+	} else {
+		s, err = n.probe(ctx, h)
+	}
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		n.silent = true
+		n.lastErr = err.Error()
+		return err
+	}
+	return n.heard(s)
+}
+
+// heard takes what an open store says of itself. The node is online only once the
+// ledger knows it: nothing is meant for a node that a restart would not know.
+func (n *node) heard(s store.Status) error {
+	r := n.r
+	r.mu.Lock()
+	n.status, n.seen = s, r.clock.Now()
+	rec, changed := n.remember(s)
+	r.mu.Unlock()
+	if changed && !r.o.ReadOnly {
+		if err := r.recordNode(n.name, rec); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.silent, n.missing = false, false
+	n.lastErr = ""
+	if changed {
+		n.recorded = rec.seen
+	}
+	return nil
+}
+
+// remember notes what is known of the node, for the time when it is away, and says
+// whether it is worth a record. Called with mu held.
+func (n *node) remember(s store.Status) (nodeRecord, bool) {
+	rec := nodeRecord{id: s.Leaf, kind: n.spec.Kind, zone: n.spec.Zone, durable: s.Durable,
+		seen: n.seen, crates: s.Crates, used: s.Used, cap: s.Capacity, free: s.Free}
+	old := n.record
+	n.record = rec
+	changed := n.recorded.IsZero() || rec.id != old.id || rec.kind != old.kind || rec.zone != old.zone || rec.durable != old.durable ||
+		rec.seen.Sub(n.recorded) >= SeenEvery
+	return rec, changed
+}
+
+// probe asks an open store for its status. A store that answers that it is not
+// there is closed, to be opened anew; one that does not answer is only waited for.
+func (n *node) probe(ctx context.Context, h *handle) (store.Status, error) {
+	if n.asking == nil {
+		n.asking = make(chan answer, 1)
+		go n.ask(h, n.asking)
+	}
+	t := time.NewTimer(ProbeLimit)
+	defer t.Stop()
+	select {
+	case a := <-n.asking:
+		n.asking = nil
+		if a.err != nil {
+			n.r.mu.Lock()
+			n.retire()
+			n.r.mu.Unlock()
+			n.rouse(wakeKeeper)
+		}
+		return a.s, a.err
+	case <-t.C:
+		return store.Status{}, n.unavailable("ask for the status", "no answer within "+ProbeLimit.String(), errNoAnswer)
+	case <-ctx.Done():
+		return store.Status{}, ctx.Err()
+	}
+}
+
+func (n *node) ask(h *handle, into chan<- answer) {
+	// The bound is the prober's, which goes on waiting for this same answer.
+	s, err := call(h.ctx, n, h, forever, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
+		return st.Status(ctx)
+	}, nil)
+	into <- answer{s, err}
+}
+
+// forever is the bound of calls that somebody else bounds.
+const forever = 365 * 24 * time.Hour
+
+// retire gives up the handle: its calls are cancelled and its store is closed in the
+// background. Called with mu held.
+func (n *node) retire() {
+	h := n.handle
+	if h == nil {
+		return
+	}
+	n.handle, n.silent = nil, true
+	n.grant.synced = false
+	h.cancel()
+	closed := make(chan struct{})
+	n.retired = closed
+	n.r.background(func() {
+		n.shut(h.st)
+		close(closed)
+	})
+}
+
+// open opens the store, one attempt at a time: one that has not come back is waited
+// for again instead of made again.
+func (n *node) open(ctx context.Context) (store.Status, error) {
+	if err := n.closedBefore(ctx); err != nil {
+		return store.Status{}, err
+	}
+	n.r.mu.Lock()
+	spec, want := n.spec, n.id
+	n.r.mu.Unlock()
+	if n.opening == nil {
+		into := make(chan opened, 1)
+		n.opening = into
+		n.r.mu.Lock()
+		n.r.background(func() { into <- n.tryOpen(ctx, spec, want) })
+		n.r.mu.Unlock()
+	}
+	t := time.NewTimer(OpenLimit)
+	defer t.Stop()
+	select {
+	case o := <-n.opening:
+		n.opening = nil
+		if o.err != nil {
+			n.r.mu.Lock()
+			n.missing = silentError(o.err) && local(spec.Kind)
+			n.r.mu.Unlock()
+			return o.s, o.err
+		}
+		n.accept(o)
+		return o.s, nil
+	case <-t.C:
+		return store.Status{}, n.unavailable("open", "no answer within "+OpenLimit.String(), errNoAnswer)
+	case <-ctx.Done():
+		return store.Status{}, ctx.Err()
+	}
+}
+
+func local(kind string) bool { return kind == "directory" || kind == "container" || kind == "memory" }
+
+// closedBefore waits until the store opened before is closed, as it holds the lock.
+func (n *node) closedBefore(ctx context.Context) error {
+	n.r.mu.Lock()
+	c := n.retired
+	n.r.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	t := time.NewTimer(CloseLimit)
+	defer t.Stop()
+	select {
+	case <-c:
+		return nil
+	case <-t.C:
+		return n.unavailable("open", "an earlier call to it has not come back", errNoAnswer)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// tryOpen opens and fences the store and asks it who it is.
+func (n *node) tryOpen(ctx context.Context, spec NodeSpec, want store.NodeID) opened {
+	st, err := spec.Open(ctx, want)
+	if err != nil {
+		return opened{err: err}
+	}
+	s, err := st.Status(ctx)
+	if err == nil && !want.IsZero() && s.Leaf != want {
+		err = &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
+			Detail: fmt.Sprintf("it was %s and now is %s", want, s.Leaf), Hint: "put the right store back, or add this one under another name"}
+	}
+	if err == nil {
+		err = n.r.claim(n, s.Leaf)
+	}
+	if f, ok := st.(store.Fencer); ok && err == nil && !n.r.o.ReadOnly {
+		err = f.Fence(ctx, n.r.tokens, n.r.token, n.r.o.TakeOver)
+	}
+	if err != nil {
+		n.shut(st)
+		return opened{err: err}
+	}
+	return opened{st: st, s: s}
+}
+
+func (n *node) shut(st store.Store) {
+	if err := st.Close(); err != nil {
+		n.r.log.WithField("node", n.name).WithError(err).Warn("node closed with an error")
+	}
+}
+
+// abandonOpening closes what an attempt brings after the keeper has ended.
+func (n *node) abandonOpening() {
+	c := n.opening
+	if c == nil {
+		return
+	}
+	n.opening = nil
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	n.r.background(func() {
+		if o := <-c; o.st != nil {
+			n.shut(o.st)
+		}
+	})
+}
+
+// accept makes an opened store the node's.
+func (n *node) accept(o opened) {
+	r := n.r
+	h := &handle{st: o.st, durable: o.s.Durable}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	if a, ok := o.st.(store.Adopter); ok && r.o.BodyDir != "" {
+		h.adopts = a.AdoptsFrom(r.o.BodyDir)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.handle, n.silent = h, true // until heard
+	n.grant.synced = false
+}

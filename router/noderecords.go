@@ -1,0 +1,274 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// loadNodes makes a node of every record, with its grant and the counts of its
+// queue. They are configured later, or not.
+func (r *Router) loadNodes() error {
+	err := r.scan(r.local, []byte{tableName}, func(p ledger.Pair) error {
+		rec, err := decodeNode(p.Value)
+		if err != nil {
+			return err
+		}
+		n := newNode(r, string(p.Key[1:]))
+		n.id, n.record, n.seen, n.recorded = rec.id, rec, rec.seen, rec.seen
+		n.status = store.Status{Leaf: rec.id, Durable: rec.durable, Capacity: rec.cap, Used: rec.used, Crates: rec.crates, Free: rec.free}
+		r.nodes = append(r.nodes, n)
+		r.byID[rec.id] = n
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range r.nodes {
+		if err := r.loadNode(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadNode reads what the ledger holds under a node's id. Nobody else uses the node
+// yet.
+func (r *Router) loadNode(n *node) error {
+	v, ok, err := r.local.Get(grantKey(n.id))
+	if err != nil {
+		return err
+	}
+	if ok {
+		g, err := decodeGrant(v)
+		if err != nil {
+			return err
+		}
+		n.grant.id, n.grant.bytes = g.id, g.bytes
+	}
+	for k := range classes {
+		err := r.scan(r.local, queuePrefix(n.id, k), func(p ledger.Pair) error {
+			e, err := decodeEntry(p.Value)
+			if err == nil {
+				n.count(k, e, 1)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds an entry to the figures, times +1 or -1. Called with mu held.
+func (n *node) count(k class, e entry, times int64) {
+	n.queue[k].crates += times
+	n.queue[k].bytes += times * e.size
+	if e.reserved {
+		n.grant.promised += times * e.charge
+	}
+	if e.resident {
+		n.grant.resident += times * e.charge
+	}
+	if times > 0 && (n.oldest.IsZero() || e.queued.Before(n.oldest)) {
+		n.oldest = e.queued
+	}
+	if n.queue[small].crates+n.queue[large].crates == 0 {
+		n.oldest = time.Time{}
+	}
+}
+
+// scan goes through all pairs with a prefix, a bounded number at a time.
+func (r *Router) scan(s *ledger.Space, prefix []byte, f func(ledger.Pair) error) error {
+	from, to := prefix, after(prefix)
+	for {
+		pairs, err := s.Scan(from, to, ledger.MaxScan)
+		if err != nil {
+			return err
+		}
+		for _, p := range pairs {
+			if err := f(p); err != nil {
+				return err
+			}
+		}
+		if len(pairs) < ledger.MaxScan {
+			return nil
+		}
+		from = next(pairs[len(pairs)-1].Key)
+	}
+}
+
+// mint makes the token of this start and reads those before it.
+func (r *Router) mint() error {
+	err := r.scan(r.local, []byte{tableToken}, func(p ledger.Pair) error {
+		var t store.Token
+		copy(t[:], p.Key[1:])
+		r.tokens = append(r.tokens, t)
+		return nil
+	})
+	if err != nil || r.o.ReadOnly {
+		return err
+	}
+	r.token = store.NewToken()
+	_, err = r.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(tokenKey(r.token), encodeTime(tokenVersion, r.clock.Now()))
+		return nil
+	})
+	r.tokens = append(r.tokens, r.token)
+	return err
+}
+
+// claim makes leaf the identity of a node that was just opened. Conflict if another
+// node leads to it.
+func (r *Router) claim(n *node, leaf store.NodeID) error {
+	r.mu.Lock()
+	other := r.byID[leaf]
+	if other == n {
+		r.mu.Unlock()
+		return nil
+	}
+	if other != nil && other.configured {
+		r.mu.Unlock()
+		return &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
+			Detail: fmt.Sprintf("it leads to the same store as node %q", other.name),
+			Hint:   "a second way to one place is no second copy: remove one of them"}
+	}
+	if other == nil {
+		r.mu.Unlock()
+		return r.welcome(n, leaf)
+	}
+	// The person gave the node another name in the configuration: it is the same place,
+	// and what waits for it is this node's now.
+	n.id = leaf
+	n.grant, n.queue, n.oldest, n.record = other.grant, other.queue, other.oldest, other.record
+	r.byID[leaf] = n
+	r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == other })
+	r.mu.Unlock()
+	if r.o.ReadOnly {
+		return nil
+	}
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(nameKey(other.name))
+		return nil
+	})
+	return err
+}
+
+// welcome makes leaf, which no record names, the identity of a node. The ledger may
+// hold something for it all the same, if it was restored from a backup.
+func (r *Router) welcome(n *node, leaf store.NodeID) error {
+	found := newNode(r, n.name)
+	found.id = leaf
+	if err := r.loadNode(found); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.id = leaf
+	n.grant, n.queue, n.oldest = found.grant, found.queue, found.oldest
+	r.byID[leaf] = n
+	return nil
+}
+
+func (r *Router) recordNode(name string, rec nodeRecord) error {
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(nameKey(name), rec.encode())
+		return nil
+	})
+	return err
+}
+
+func (r *Router) recordGrant(id store.NodeID, g grantRecord) error {
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(grantKey(id), g.encode())
+		return nil
+	})
+	return err
+}
+
+func (r *Router) forgetGrant(id store.NodeID) error {
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(grantKey(id))
+		return nil
+	})
+	return err
+}
+
+// AddNode adds a node beside those that are configured and opens it at once. id is
+// that of the store it must lead to. Conflict if the name is taken or another node
+// leads to the same store, Denied if the store is another vault's; nothing is added
+// then.
+func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) error {
+	if spec.Name == "" || spec.Open == nil {
+		return &store.Error{Kind: store.Invalid, Op: "add node", Detail: "it has no name or can't be opened"}
+	}
+	r.mu.Lock()
+	switch other := r.byID[id]; {
+	case r.closed || !r.started:
+		r.mu.Unlock()
+		return errClosed("add node")
+	case r.named(spec.Name) != nil:
+		r.mu.Unlock()
+		return nameTaken(spec.Name)
+	case other != nil && !id.IsZero():
+		r.mu.Unlock()
+		return &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", spec.Name),
+			Detail: fmt.Sprintf("node %q leads to this store already", other.name), Hint: "a second way to one place is no second copy"}
+	}
+	n := newNode(r, spec.Name)
+	n.spec, n.configured = spec, true
+	r.nodes = append(r.nodes, n)
+	r.mu.Unlock()
+
+	err := n.first(ctx, id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		n.halt()
+		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
+		if r.byID[n.id] == n {
+			delete(r.byID, n.id)
+		}
+		return err
+	}
+	n.begin(r.ctx)
+	return nil
+}
+
+// first opens a node that is being added, and records it.
+func (n *node) first(ctx context.Context, id store.NodeID) error {
+	r := n.r
+	r.mu.Lock()
+	spec := n.spec
+	into := make(chan opened, 1)
+	r.background(func() { into <- n.tryOpen(ctx, spec, id) })
+	r.mu.Unlock()
+	t := time.NewTimer(OpenLimit)
+	defer t.Stop()
+	var o opened
+	select {
+	case o = <-into:
+	case <-t.C:
+		n.opening = into
+		n.abandonOpening()
+		return n.unavailable("open", "no answer within "+OpenLimit.String(), nil)
+	case <-ctx.Done():
+		n.opening = into
+		n.abandonOpening()
+		return n.unavailable("open", "", ctx.Err())
+	}
+	if o.err != nil {
+		return o.err
+	}
+	n.accept(o)
+	if err := n.heard(o.s); err != nil {
+		return err
+	}
+	n.tend(ctx)
+	return nil
+}

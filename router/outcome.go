@@ -1,0 +1,333 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// settle records what became of jobs that were sent, and tells the observer.
+func (n *node) settle(ctx context.Context, k class, jobs []*job) {
+	var done, failed []*job
+	for _, j := range jobs {
+		if j.err == nil {
+			done = append(done, j)
+		} else {
+			failed = append(failed, j)
+		}
+	}
+	if err := n.recordAll(done); err != nil {
+		// The node has them: once the ledger works again the repeat costs a question.
+		n.repay(done)
+		n.stumble(k, err)
+		done = nil
+	}
+	if err := n.dequeue(nil, done); err != nil {
+		n.r.log.WithField("node", n.name).WithError(err).Error("take crates out of the queue")
+	}
+	if len(done) > 0 {
+		n.steady(k)
+		n.announcePlaced(done)
+	}
+	n.repay(failed)
+	for _, j := range failed {
+		n.fault(ctx, k, j)
+	}
+}
+
+// announcePlaced tells the observer of receipts that were recorded.
+func (n *node) announcePlaced(done []*job) {
+	ms := make([]Manifest, 0, len(done))
+	for _, j := range done {
+		if !j.stale {
+			ms = append(ms, j.m)
+		}
+	}
+	o := n.r.o.Observer
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	for _, j := range done {
+		if j.adopt && !j.stale && !j.mismatch {
+			o.Adopted(j.crate, n.nodeID())
+		}
+	}
+	if len(ms) > 0 {
+		o.Placed(ms)
+	}
+	for _, j := range done {
+		if j.mismatch {
+			n.r.log.WithField("node", n.name).WithField("crate", j.crate).Error("the bytes of a crate came out differently; it is retired")
+			o.Retired(j.m)
+		} else if !j.stale {
+			n.r.offer(j.crate, j.size)
+		}
+	}
+}
+
+// recordAll writes receipts into the manifests.
+func (n *node) recordAll(done []*job) error {
+	var short []*job
+	for _, j := range done {
+		if j.size > store.BlockSize {
+			if err := n.recordLong(j); err != nil {
+				return err
+			}
+			continue
+		}
+		short = append(short, j)
+	}
+	for at := 0; at < len(short); at += UpdateKeys {
+		if err := n.recordReceipts(short[at:min(at+UpdateKeys, len(short))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordReceipts records the receipts of at most UpdateKeys jobs, whose checksums are in
+// the ledger or go into the manifest.
+func (n *node) recordReceipts(jobs []*job) error {
+	id, durable := n.whoDurable()
+	_, err := n.r.shared.Update(func(tx *ledger.Tx) error {
+		for _, j := range jobs {
+			j.stale, j.mismatch = false, false
+			m, ok, err := manifestTx(tx, j.crate)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				j.stale = true // it died, and DeadTx has noted it for this node
+				continue
+			}
+			d := m.Destination(id)
+			if d == nil {
+				// It was struck off while it was on its way: nothing else remembers this copy.
+				j.stale = true
+				tx.Put(deadKey(id, j.crate), encodeTime(deadVersion, n.r.clock.Now()))
+				continue
+			}
+			j.mismatch = !m.accept(d, &j.receipt, durable)
+			tx.Put(manifestKey(j.crate), m.encode())
+			j.m = m
+		}
+		return nil
+	})
+	return err
+}
+
+func (n *node) whoDurable() (store.NodeID, bool) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.id, n.durable()
+}
+
+// accept takes a receipt into a manifest. false: the bytes are not those recorded, and
+// the crate is retired.
+func (m *Manifest) accept(d *Destination, rc *store.Receipt, durable bool) bool {
+	f, root := m.form(d.Form), rc.Sums.Root()
+	switch {
+	case f == nil:
+		m.Forms = append(m.Forms, FormInfo{Form: d.Form, Size: rc.Sums.Size})
+		f = &m.Forms[len(m.Forms)-1]
+		fallthrough
+	case f.Root == (store.Digest{}):
+		f.Root = root
+		if f.single() {
+			f.Block = rc.Sums.Blocks[0]
+		}
+	case f.Root != root:
+		d.State = Damaged
+		m.Retired = true
+		return false
+	}
+	d.State, d.Durable, d.Time = Verified, durable, rc.Time
+	d.Address, d.Fingerprint = rc.Address, rc.Fingerprint
+	return true
+}
+
+// recordLong records the receipt of a crate of several blocks: its checksums first,
+// unless they are known.
+func (n *node) recordLong(j *job) error {
+	r := n.r
+	r.sealing <- struct{}{}
+	defer func() { <-r.sealing }()
+	m, ok, err := r.manifest(j.crate)
+	if err != nil {
+		return err
+	}
+	if ok && !m.Known(store.Plain) {
+		if err := r.recordSums(j.crate, j.receipt.Sums); err != nil {
+			return err
+		}
+	}
+	if err := n.recordReceipts([]*job{j}); err != nil || !j.stale {
+		return err
+	}
+	// Dead meanwhile: the checksums go too.
+	_, err = r.shared.Update(func(tx *ledger.Tx) error {
+		tx.Put(sweepKey(j.crate), encodeTime(deadVersion, r.clock.Now()))
+		return nil
+	})
+	return err
+}
+
+// fault decides what a job that failed means: for the crate, or for the node.
+func (n *node) fault(ctx context.Context, k class, j *job) {
+	if ctx.Err() != nil {
+		return
+	}
+	ours, body := j.src.failure()
+	switch kind := store.KindOf(j.err); {
+	case ours != nil:
+		if body && !errors.Is(ours, context.Canceled) && !errors.Is(ours, context.DeadlineExceeded) {
+			n.r.markRotten(j.crate) // it can't be read: the copies are asked instead, if there are any
+		}
+		n.fail(j, ours)
+	case kind == store.Unavailable, kind == store.Denied:
+		n.stumble(k, j.err)
+	case spaceError(j.err):
+		// The grant is less than was thought, or the disk is.
+		n.r.mu.Lock()
+		n.grant.synced = false
+		n.refused("has too little room for what waits for it")
+		n.r.mu.Unlock()
+		n.stumble(k, j.err)
+	case kind == store.NotFound:
+		// The reservation lapsed.
+		n.r.mu.Lock()
+		n.grant.restart(store.ReservationID{})
+		n.r.mu.Unlock()
+		n.rouse(wakeKeeper)
+		n.stumble(k, j.err)
+	case kind == store.Corrupt && body && j.m.Known(store.Plain):
+		n.r.checkBody(ctx, j)
+		n.fail(j, j.err)
+	case kind == store.Conflict:
+		n.conflict(j)
+	default:
+		n.fail(j, j.err)
+	}
+}
+
+// conflict deals with a node that has other bytes under the id of a crate.
+func (n *node) conflict(j *job) {
+	if !j.m.Known(store.Plain) {
+		// The body was not the same at two times, and nobody knows which was right.
+		n.r.retireCrate(j.crate)
+		return
+	}
+	// The recorded bytes are those of a verified copy: this one is wrong.
+	e := j.entry
+	e.repair = true
+	_, err := n.r.local.Update(func(tx *ledger.Tx) error {
+		k := queueKey(n.nodeID(), classOf(j.size), j.crate)
+		if _, ok, err := tx.Get(k); err != nil || !ok {
+			return err
+		}
+		tx.Put(k, e.encode())
+		return nil
+	})
+	n.fail(j, errors.Join(j.err, err))
+}
+
+// checkBody finds out whether a body has other bytes than were recorded: then the
+// crate is retired.
+func (r *Router) checkBody(ctx context.Context, j *job) {
+	rc, err := j.src.openBody(0)
+	if err != nil {
+		return
+	}
+	_ = rc.Close() // it was only opened to see that it can be
+	sums, err := r.hash(ctx, bodySource{j.src}, j.size)
+	if err != nil || sums.Root() == j.m.form(store.Plain).Root {
+		return
+	}
+	r.markRotten(j.crate)
+	r.retireCrate(j.crate)
+}
+
+// retireCrate has a crate never sent again under its id.
+func (r *Router) retireCrate(c store.CrateID) {
+	var m Manifest
+	var was bool
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
+		var ok bool
+		var err error
+		if m, ok, err = manifestTx(tx, c); err != nil || !ok {
+			was = true
+			return err
+		}
+		if was = m.Retired; !was {
+			m.Retired = true
+			tx.Put(manifestKey(c), m.encode())
+		}
+		return nil
+	})
+	if err != nil {
+		r.log.WithField("crate", c).WithError(err).Error("retire a crate")
+		return
+	}
+	if !was {
+		r.log.WithField("crate", c).Error("the bytes of a crate came out differently; it is retired")
+		r.o.Observer.Retired(m)
+	}
+}
+
+// fail notes that a crate does not go to this node for a reason of its own.
+func (n *node) fail(j *job, err error) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	f := n.failing[j.crate]
+	f.tries++
+	f.until = n.r.clock.Boot() + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
+	if f.err != err.Error() {
+		f.err = err.Error()
+		n.r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(err).Warn("a crate could not be sent; it is tried again")
+	}
+	if len(n.failing) < MaxFailing {
+		n.failing[j.crate] = f
+	}
+}
+
+// stumble pauses a class of the node, which failed as a whole.
+func (n *node) stumble(k class, err error) {
+	r := n.r
+	r.mu.Lock()
+	now := r.clock.Boot()
+	n.lastErr = err.Error()
+	p := &n.paused[k]
+	if now >= p.until {
+		p.tries++
+		p.until = now + jitter(backoff(RetryFirst, RetryCap, p.tries))
+	}
+	r.mu.Unlock()
+	if silentError(err) {
+		n.suspect()
+	}
+	r.log.WithField("node", n.name).WithError(err).Debug("sending paused")
+}
+
+// full has nothing sent for a while to a node that refused for space, unless it is seen
+// to have more before.
+func (n *node) full(err error) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	n.lastErr = err.Error()
+	n.refused("has too little room for what waits for it")
+	n.fullUntil = n.r.clock.Boot() + FullRetry
+}
+
+// steady ends a pause after a success.
+func (n *node) steady(k class) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	n.paused[k] = pause{}
+}
+
+// backoff doubles a pause with each try.
+func backoff(first, most time.Duration, tries int) time.Duration {
+	return min(most, first<<min(max(tries-1, 0), 20))
+}

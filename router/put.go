@@ -1,0 +1,200 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"stasis/store"
+)
+
+// put sends jobs to the node in one call; each gets its receipt or its error. If the
+// call is abandoned, put says so, and late is called when it comes back after all.
+func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (abandoned bool) {
+	r := n.r
+	r.mu.Lock()
+	h, grant, rate := n.online(), n.grant.id, n.spec.Rate
+	id := n.id
+	r.mu.Unlock()
+	bytes := int64(0)
+	for _, j := range jobs {
+		bytes += j.size
+		r.equip(n, h, k, j)
+	}
+	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
+		return putAll(ctx, st, n, jobs, grant), nil
+	}, func([]store.PutResult, error) { late() })
+	for i, j := range jobs {
+		if j.err = err; err == nil {
+			j.take(id, results[i])
+		}
+	}
+	if err == nil {
+		n.spent(grant, jobs)
+	}
+	return errors.Is(err, errNoAnswer)
+}
+
+// sendLimit bounds a transfer of so many bytes.
+func sendLimit(bytes, rate int64) time.Duration {
+	slowest := int64(SendRate)
+	if rate > 0 {
+		slowest = min(slowest, rate)
+	}
+	return SendLimit + time.Duration(bytes/slowest+1)*time.Second
+}
+
+// equip finds out where the bytes of a job come from.
+func (r *Router) equip(n *node, h *handle, k class, j *job) {
+	j.src = &source{r: r, n: n, crate: j.crate, size: j.size}
+	if h == nil || !h.adopts || k != large || j.repair {
+		return
+	}
+	b, err := r.o.Bodies.Body(j.crate)
+	if err != nil || !b.Adoptable || b.Size != j.size || r.isRotten(j.crate) {
+		return
+	}
+	_, err = os.Lstat(b.Path)
+	// A body that is gone may be in the node already, from before a crash; the repeat
+	// finds that out.
+	if j.adopt = j.resident || os.IsNotExist(err); j.adopt {
+		j.src.path = b.Path
+	}
+}
+
+// take notes a store's answer for a job.
+func (j *job) take(leaf store.NodeID, res store.PutResult) {
+	if j.err = res.Err; j.err != nil {
+		return
+	}
+	for _, rc := range res.Receipts {
+		if rc.Leaf == leaf && rc.Sums.Valid() && rc.Sums.Size == j.size {
+			j.receipt = rc
+			return
+		}
+	}
+	j.err = &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the node gave no receipt that fits"}
+}
+
+// spent takes what the store acknowledged off the grant.
+func (n *node) spent(grant store.ReservationID, jobs []*job) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	for _, j := range jobs {
+		if j.err == nil && n.grant.id == grant {
+			n.grant.stored(j.charge)
+		}
+	}
+}
+
+// putAll runs within the call to the node.
+func putAll(ctx context.Context, st store.Store, n *node, jobs []*job, grant store.ReservationID) []store.PutResult {
+	out := make([]store.PutResult, len(jobs))
+	var plain []int
+	for i, j := range jobs {
+		switch {
+		case j.repair:
+			out[i] = n.putRepair(ctx, st, j, grant)
+		case j.adopt:
+			out[i] = putAdopted(ctx, st, j, grant)
+		default:
+			plain = append(plain, i)
+		}
+	}
+	if b, ok := st.(store.Batcher); ok && len(plain) > 1 {
+		rs := make([]store.PutRequest, len(plain))
+		for k, i := range plain {
+			rs[k] = jobs[i].request(grant)
+		}
+		for k, res := range b.PutBatch(ctx, rs) {
+			out[plain[k]] = res
+		}
+		return out
+	}
+	putEach(plain, func(i int) {
+		out[i].Receipts, out[i].Err = st.Put(ctx, jobs[i].request(grant))
+	})
+	return out
+}
+
+// putEach calls put for each index, some at a time.
+func putEach(is []int, put func(int)) {
+	if len(is) <= 1 {
+		for _, i := range is {
+			put(i)
+		}
+		return
+	}
+	todo := make(chan int, len(is))
+	for _, i := range is {
+		todo <- i
+	}
+	close(todo)
+	var wg sync.WaitGroup
+	for range min(SmallInFlight, len(is)) {
+		wg.Go(func() {
+			for i := range todo {
+				put(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// request is what a store is asked for.
+func (j *job) request(grant store.ReservationID) store.PutRequest {
+	rq := store.PutRequest{Reservation: grant, Crate: j.crate, Form: store.Plain, Size: j.size, Source: j.src}
+	if j.m.Known(store.Plain) {
+		root := j.m.form(store.Plain).Root
+		rq.Expect = &root
+	}
+	return rq
+}
+
+// putAdopted has the store take the body over, or copy it where it can't.
+func putAdopted(ctx context.Context, st store.Store, j *job, grant store.ReservationID) (res store.PutResult) {
+	a, ok := st.(store.Adopter)
+	if !ok {
+		j.adopt = false
+		res.Receipts, res.Err = st.Put(ctx, j.request(grant))
+		return res
+	}
+	res.Receipts, res.Err = a.Adopt(ctx, j.request(grant), j.src.path)
+	if store.KindOf(res.Err) == store.Conflict || res.Err != nil && !exists(j.src.path) {
+		// Another filesystem after all, or another node was faster: what is left is to copy.
+		j.adopt = false
+		res.Receipts, res.Err = st.Put(ctx, j.request(grant))
+	}
+	return res
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// putRepair replaces a copy that is wrong, once it is sure that there is a right one.
+func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant store.ReservationID) (res store.PutResult) {
+	if !j.m.Known(store.Plain) {
+		res.Err = &store.Error{Kind: store.Corrupt, Op: "repair crate", Subject: j.crate.String(), Detail: "its checksums were never recorded"}
+		return res
+	}
+	sums, err := n.r.hash(ctx, j.src, j.size)
+	if err == nil && sums.Root() != j.m.form(store.Plain).Root {
+		j.src.spoilt()
+		err = &store.Error{Kind: store.Unavailable, Op: "repair crate", Subject: j.crate.String(), Detail: "no right copy was found yet"}
+	}
+	if err != nil {
+		j.src.note(err)
+		res.Err = fmt.Errorf("repair: %w", err)
+		return res
+	}
+	if res.Err = st.Discard(ctx, store.DiscardRequest{Crate: j.crate, Holder: n.r.o.Owner}); res.Err != nil {
+		return res
+	}
+	res.Receipts, res.Err = st.Put(ctx, j.request(grant))
+	return res
+}

@@ -1,0 +1,219 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"stasis/router/place"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// Reconsider compares the places of a crate with a policy and plans the copies that it
+// lacks: more are wanted now, nodes had no room, or one has been away past its grace. It
+// gives the manifest as it is then. NoSpace or Quota if a copy is lacking and no node
+// takes it.
+func (r *Router) Reconsider(ctx context.Context, id store.CrateID, policy Policy) (Manifest, error) {
+	m, err := r.Manifest(id)
+	if err != nil {
+		return m, err
+	}
+	copies := max(1, policy.Copies)
+	lacks := copies - r.placesOf(&m)
+	if m.Retired || lacks <= 0 && m.Wanted == copies {
+		return m, nil
+	}
+	var plan Plan
+	if room := MaxDestinations - len(m.Destinations); lacks > 0 && room > 0 {
+		if plan, err = r.drawMore(ctx, &m, policy, min(lacks, room)); err != nil {
+			return m, err
+		}
+	}
+	m, err = r.replan(id, copies, plan)
+	if err != nil {
+		return m, err
+	}
+	if lacks > len(plan.Targets) {
+		return m, &store.Error{Kind: store.NoSpace, Op: "place crate", Subject: id.String(), Detail: plan.Short, Hint: "add a node, or free some space"}
+	}
+	return m, nil
+}
+
+// drawMore draws the space of copies that a crate lacks.
+func (r *Router) drawMore(ctx context.Context, m *Manifest, policy Policy, copies int) (Plan, error) {
+	policy.Copies, policy.Least = copies, 1
+	q := DrawRequest{Policy: policy, Bytes: store.Charge(m.Size)}
+	for _, d := range m.Destinations {
+		q.Exclude = append(q.Exclude, d.Node)
+	}
+	return r.Draw(ctx, q)
+}
+
+// placesOf is how many places a crate has, or is going to have, that are not given up.
+func (r *Router) placesOf(m *Manifest) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	places := 0
+	for _, d := range m.Destinations {
+		n := r.byID[d.Node]
+		if n == nil || d.State == Verified && !d.Durable {
+			continue
+		}
+		if h := n.health(); h == place.Online || h == place.Silent {
+			places++
+		}
+	}
+	return places
+}
+
+// replan adds a plan's targets to a crate's manifest and to their queues.
+func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, err error) {
+	_, err = r.shared.Update(func(tx *ledger.Tx) error {
+		var ok bool
+		if m, ok, err = manifestTx(tx, id); err != nil {
+			return err
+		}
+		if !ok {
+			return &store.Error{Kind: store.NotFound, Op: "find the manifest of crate", Subject: id.String()}
+		}
+		m.Wanted = wanted
+		for _, t := range plan.Targets {
+			if durable, known := r.knows(t.Node); known && m.Destination(t.Node) == nil {
+				m.Destinations = append(m.Destinations, Destination{Node: t.Node, Durable: durable})
+			}
+		}
+		tx.Put(manifestKey(id), m.encode())
+		return nil
+	})
+	if err != nil {
+		r.Return(plan)
+		return m, err
+	}
+	if len(plan.Targets) == 0 {
+		return m, nil
+	}
+	var added Added
+	_, err = r.local.Update(func(tx *ledger.Tx) error {
+		var err error
+		added, err = r.EnqueueTx(tx, id, m.Size, plan)
+		return err
+	})
+	if err != nil {
+		r.Return(plan) // the audit queues it
+		return m, err
+	}
+	r.Handover(plan, added)
+	return m, nil
+}
+
+// audit looks through all manifests, soon after the start and then from time to time,
+// for copies that nobody is going to make.
+func (r *Router) audit(ctx context.Context) {
+	wait := AuditFirst
+	for {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		case <-r.again:
+			t.Stop()
+		}
+		wait = AuditEvery
+		if err := r.auditAll(ctx); err != nil && ctx.Err() == nil {
+			r.log.WithError(err).Error("look through the manifests")
+		}
+	}
+}
+
+func (r *Router) auditAll(ctx context.Context) error {
+	from := []byte{tableManifest}
+	// What was registered lately may be about to be queued.
+	before := r.begun
+	if late := r.clock.Now().Add(-AuditEvery / 2); late.After(before) {
+		before = late
+	}
+	for {
+		pairs, err := r.shared.Scan(from, after([]byte{tableManifest}), ScanPairs)
+		if err != nil {
+			return err
+		}
+		for _, p := range pairs {
+			m, err := decodeManifest(crateOf(p.Key), p.Value)
+			if err == nil && !m.Retired && m.Created.Before(before) {
+				err = r.auditOne(ctx, &m)
+			}
+			if err != nil && ctx.Err() == nil {
+				r.log.WithField("crate", m.Crate).WithError(err).Debug("audit")
+			}
+		}
+		if len(pairs) < ScanPairs {
+			return ctx.Err()
+		}
+		from = next(pairs[len(pairs)-1].Key)
+		t := time.NewTimer(AuditPause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// auditOne queues copies that were planned and are in no queue, strikes places that
+// are no nodes any more, and replaces those that are away past their grace.
+func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
+	lost := false
+	for i := range m.Destinations {
+		d := &m.Destinations[i]
+		r.mu.Lock()
+		n := r.byID[d.Node]
+		lost = lost || n == nil || n.health() == place.Gone
+		r.mu.Unlock()
+		if n == nil {
+			if err := r.strike(m.Crate, d.Node); err != nil {
+				return err
+			}
+			continue
+		}
+		if d.State == Verified {
+			continue
+		}
+		if err := r.enqueueRepair(n, m, d.State == Damaged); err != nil {
+			return err
+		}
+	}
+	if !lost || r.placesOf(m) >= m.Wanted {
+		return nil
+	}
+	_, err := r.Reconsider(ctx, m.Crate, Policy{Copies: m.Wanted})
+	return err
+}
+
+// strike takes a place off a crate's manifest.
+func (r *Router) strike(c store.CrateID, id store.NodeID) error {
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
+		m, ok, err := manifestTx(tx, c)
+		if err != nil || !ok {
+			return err
+		}
+		if m.without(id) {
+			tx.Put(manifestKey(c), m.encode())
+		}
+		return nil
+	})
+	return err
+}
+
+// without takes a node off the destinations and reports whether it was there.
+func (m *Manifest) without(id store.NodeID) bool {
+	for i := range m.Destinations {
+		if m.Destinations[i].Node == id {
+			m.Destinations = append(m.Destinations[:i], m.Destinations[i+1:]...)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,312 @@
+package router
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// job is one crate on its way to one node.
+type job struct {
+	crate store.CrateID
+	entry
+	m        Manifest
+	src      *source
+	borrowed bool // space was drawn for it, as its entry had none
+	adopt    bool
+
+	receipt store.Receipt
+	err     error
+	// What became of it, when the ledger was told.
+	stale    bool // nothing is left to be sent: dead, retired or there already
+	mismatch bool // the bytes were others than those recorded
+}
+
+// send is the loop that sends one class of crates to the node: oldest first, in
+// flights of which a bounded number is under way.
+func (n *node) send(ctx context.Context, k class) {
+	slots := make(chan struct{}, LargeInFlight)
+	if k == small {
+		slots = make(chan struct{}, BatchesInFlight)
+	}
+	var flights sync.WaitGroup
+	defer flights.Wait()
+	start := queuePrefix(n.nodeID(), k)
+	from := start
+	for ctx.Err() == nil {
+		if wait := n.blocked(k); wait > 0 {
+			n.sleep(ctx, k, wait)
+			// The identity may have become known meanwhile.
+			start = queuePrefix(n.nodeID(), k)
+			from = start
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		jobs, rest, wait, err := n.pick(k, from)
+		if err != nil {
+			n.r.log.WithField("node", n.name).WithError(err).Error("read the queue")
+			wait = RetryCap
+		}
+		if len(jobs) == 0 {
+			<-slots
+		} else {
+			flights.Go(func() {
+				defer func() { <-slots }()
+				n.fly(ctx, k, jobs)
+			})
+		}
+		if from = rest; from == nil {
+			from = start
+			n.sleep(ctx, k, wait)
+		}
+	}
+}
+
+func (n *node) nodeID() store.NodeID {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.id
+}
+
+// blocked says for how long nothing of a class can be sent; 0: it can.
+func (n *node) blocked(k class) time.Duration {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	now := n.r.clock.Boot()
+	switch {
+	case n.online() == nil || n.leaving || n.queue[k].crates <= 0:
+		return IdlePause // somebody wakes the loop
+	case n.fullUntil > now:
+		return n.fullUntil - now
+	case n.paused[k].until > now:
+		return n.paused[k].until - now
+	case len(n.failing) >= MaxFailing:
+		return RetryCap
+	}
+	return 0
+}
+
+// pick takes the next crates of a queue into flight. rest is where to go on; nil: that
+// was the end of the queue, and wait is when to look again.
+func (n *node) pick(k class, from []byte) (jobs []*job, rest []byte, wait time.Duration, err error) {
+	r := n.r
+	wait = IdlePause
+	pairs, err := r.local.Scan(from, after(queuePrefix(n.nodeID(), k)), ScanPairs)
+	if err != nil {
+		return nil, nil, wait, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, bytes := r.clock.Boot(), int64(0)
+	for _, p := range pairs {
+		e, err := decodeEntry(p.Value)
+		if err != nil {
+			return jobs, nil, wait, err
+		}
+		c := crateOf(p.Key)
+		if _, under := n.inFlight[c]; under {
+			continue
+		}
+		if f, failed := n.failing[c]; failed && f.until > now {
+			wait = min(wait, f.until-now)
+			continue
+		}
+		if len(jobs) > 0 && (k == large || len(jobs) == BatchCrates || bytes+e.size > BatchBytes) {
+			return jobs, p.Key, 0, nil
+		}
+		n.inFlight[c] = struct{}{}
+		jobs = append(jobs, &job{crate: c, entry: e})
+		bytes += e.size
+	}
+	if len(pairs) == ScanPairs {
+		return jobs, next(pairs[len(pairs)-1].Key), 0, nil
+	}
+	return jobs, nil, wait, nil
+}
+
+// fly sends some crates of one class.
+func (n *node) fly(ctx context.Context, k class, jobs []*job) {
+	held := true // jobs are in flight until nothing can come of them any more
+	defer func() {
+		if held {
+			n.landed(jobs)
+		}
+		n.rouse(k) // what failed has a time at which it is tried again
+	}()
+	ready, err := n.prepare(ctx, jobs)
+	if err != nil {
+		n.stumble(k, err)
+		return
+	}
+	ready, err = n.makeSpace(ctx, ready)
+	switch {
+	case spaceError(err):
+		n.full(err)
+	case err != nil:
+		n.stumble(k, err)
+	}
+	if len(ready) == 0 {
+		return
+	}
+	if n.put(ctx, k, ready, func() { n.landed(jobs) }) {
+		held = false
+	}
+	n.settle(ctx, k, ready)
+}
+
+// landed ends the flight of crates.
+func (n *node) landed(jobs []*job) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	for _, j := range jobs {
+		delete(n.inFlight, j.crate)
+	}
+	n.rouse(wakeDiscard) // it may have waited for them
+}
+
+// prepare reads the manifests, drops what need not be sent any more and makes sure
+// that the ledger durably knows of the rest.
+func (n *node) prepare(ctx context.Context, jobs []*job) (ready []*job, err error) {
+	r := n.r
+	// What is read below was written before this.
+	p := r.o.Ledger.Position()
+	var stale []*job
+	for _, j := range jobs {
+		m, ok, err := r.manifest(j.crate)
+		if err != nil {
+			n.fail(j, err)
+			continue
+		}
+		d := m.Destination(n.nodeID())
+		if !ok || m.Retired || d == nil || d.State == Verified {
+			stale = append(stale, j)
+			continue
+		}
+		j.m = m
+		ready = append(ready, j)
+	}
+	if err := n.dequeue(stale, nil); err != nil {
+		return nil, err
+	}
+	if len(ready) == 0 {
+		return nil, nil
+	}
+	return ready, r.o.Ledger.Sync(ctx, max(p, 0))
+}
+
+// makeSpace sees to it that there is space for the jobs: what was drawn for them is
+// confirmed by the node, and the others draw now. It gives those that have it.
+func (n *node) makeSpace(ctx context.Context, jobs []*job) ([]*job, error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	if !n.granted() {
+		n.tend(ctx)
+	}
+	var without []*job
+	need := int64(0)
+	ready := jobs[:0:0]
+	for _, j := range jobs {
+		if j.reserved {
+			ready = append(ready, j)
+		} else {
+			without = append(without, j)
+			need += j.charge
+		}
+	}
+	if len(without) > 0 {
+		got, err := n.borrow(ctx, without, need)
+		if ready = append(ready, got...); err != nil {
+			return ready, err
+		}
+	}
+	if len(ready) > 0 && !n.granted() {
+		n.repay(ready)
+		return nil, n.unavailable("reserve space", "the grant could not be confirmed", nil)
+	}
+	return ready, nil
+}
+
+// borrow draws space for jobs that have none, for as many as there is space for.
+func (n *node) borrow(ctx context.Context, jobs []*job, need int64) (got []*job, err error) {
+	if _, err = n.grow(ctx, GrantLimit, need); err == nil {
+		for _, j := range jobs {
+			j.borrowed = true
+		}
+		return jobs, nil
+	}
+	if !spaceError(err) {
+		return nil, err
+	}
+	for _, j := range jobs {
+		if _, err = n.grow(ctx, GrantLimit, j.charge); err != nil {
+			return got, err
+		}
+		j.borrowed = true
+		got = append(got, j)
+	}
+	return got, nil
+}
+
+// repay gives back what jobs borrowed that were not stored.
+func (n *node) repay(jobs []*job) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	for _, j := range jobs {
+		if j.borrowed {
+			n.grant.promised -= j.charge
+			j.borrowed = false
+		}
+	}
+}
+
+func spaceError(err error) bool {
+	k := store.KindOf(err)
+	return k == store.NoSpace || k == store.Quota
+}
+
+// granted reports whether the node has confirmed a grant that lasts.
+func (n *node) granted() bool {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	g := &n.grant
+	return g.id != (store.ReservationID{}) && g.synced && n.r.clock.Boot() < g.deadline
+}
+
+// dequeue takes jobs out of the queue: stale ones, whose space goes back, and stored
+// ones, whose space is spent.
+func (n *node) dequeue(stale, stored []*job) error {
+	r := n.r
+	id := n.nodeID()
+	all := append(append([]*job(nil), stale...), stored...)
+	for at := 0; at < len(all); at += UpdateKeys {
+		part := all[at:min(at+UpdateKeys, len(all))]
+		_, err := r.local.Update(func(tx *ledger.Tx) error {
+			for _, j := range part {
+				tx.Delete(queueKey(id, classOf(j.size), j.crate))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		for _, j := range part {
+			n.count(classOf(j.size), j.entry, -1)
+			if j.borrowed {
+				n.grant.promised -= j.charge
+				j.borrowed = false
+			}
+			delete(n.failing, j.crate)
+		}
+		r.mu.Unlock()
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"stasis/store"
+)
+
+// Pending tells what still has to be sent.
+func (r *Router) Pending() Pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var p Pending
+	for _, n := range r.nodes {
+		for _, q := range n.queue {
+			p.Crates += q.crates
+			p.Bytes += q.bytes
+		}
+		if !n.oldest.IsZero() && (p.Oldest.IsZero() || n.oldest.Before(p.Oldest)) {
+			p.Oldest = n.oldest
+		}
+	}
+	return p
+}
+
+// NodeName gives the name of the node with an id, or the id itself if no node of the
+// vault has it.
+func (r *Router) NodeName(id store.NodeID) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.byID[id]; n != nil {
+		return n.name
+	}
+	return id.String()
+}
+
+// Status tells of every node, the configured ones first and in order. Nodes that
+// answer within StatusLimit are told of with fresh figures, the others as last heard.
+func (r *Router) Status(ctx context.Context) []NodeStatus {
+	r.refresh(ctx)
+	dead := r.countDead()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]NodeStatus, 0, len(r.nodes))
+	devices := make(map[uint64]string)
+	for _, n := range r.nodes {
+		s := n.tell()
+		s.Discards = dead[n.id]
+		if d := n.status.Device; d != 0 && n.handle != nil && s.Durable {
+			if other := devices[d]; other != "" {
+				s.Warning = fmt.Sprintf("it is on the same disk as node %q: if the disk fails, both are gone", other)
+			} else {
+				devices[d] = n.name
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// refresh asks the nodes for their figures.
+func (r *Router) refresh(ctx context.Context) {
+	r.mu.Lock()
+	nodes := append([]*node(nil), r.nodes...)
+	r.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, n := range nodes {
+		r.mu.Lock()
+		h := n.online()
+		r.mu.Unlock()
+		if h == nil {
+			continue
+		}
+		wg.Go(func() {
+			s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
+				return st.Status(ctx)
+			}, nil)
+			if err != nil {
+				n.suspect()
+				return
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if n.handle == h {
+				n.status, n.seen = s, r.clock.Now()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// countDead counts what is to be discarded on each node, some thousands at most.
+func (r *Router) countDead() map[store.NodeID]int64 {
+	out := make(map[store.NodeID]int64)
+	r.mu.Lock()
+	nodes := append([]*node(nil), r.nodes...)
+	r.mu.Unlock()
+	for _, n := range nodes {
+		id := n.nodeID()
+		pairs, err := r.shared.Scan(deadPrefix(id), after(deadPrefix(id)), 0)
+		if err == nil {
+			out[id] = int64(len(pairs))
+		}
+	}
+	return out
+}
+
+// tell gives what is known of a node. Called with mu held.
+func (n *node) tell() NodeStatus {
+	s := NodeStatus{Name: n.name, ID: n.id, Kind: n.spec.Kind, Zone: n.spec.Zone, Configured: n.configured,
+		Durable: n.durable(), Seen: n.seen, Damage: n.status.Damage,
+		Crates: n.status.Crates, Bytes: n.status.Used, Capacity: n.status.Capacity}
+	if !n.configured {
+		s.Kind, s.Zone = n.record.kind, n.record.zone
+	}
+	if n.id.IsZero() {
+		s.Durable = n.spec.Durable
+	}
+	spare := max(0, n.grant.room()-n.grant.promised)
+	if !n.grant.synced {
+		spare = 0
+	}
+	s.Free = n.status.Free + spare
+	s.Reserved = max(0, n.status.Reserved-spare)
+	for _, q := range n.queue {
+		s.PendingCrates += q.crates
+		s.PendingBytes += q.bytes
+	}
+	s.State, s.LastError = n.state()
+	return s
+}
+
+// state is what a node is in one word, and why. Called with mu held.
+func (n *node) state() (NodeState, string) {
+	switch {
+	case n.leaving:
+		return Draining, n.lastErr
+	case n.online() == nil && n.missing:
+		return Missing, n.lastErr
+	case n.online() == nil:
+		return Unreachable, n.lastErr
+	case n.short != "":
+		return Full, n.short
+	}
+	if n.queue[small].crates+n.queue[large].crates == 0 {
+		return Online, ""
+	}
+	if n.lastErr == "" {
+		// What keeps a crate from going there is worth saying too.
+		newest := time.Duration(-1)
+		for _, f := range n.failing {
+			if f.until > newest {
+				newest = f.until
+				n.lastErr = f.err
+			}
+		}
+	}
+	return Online, n.lastErr
+}

@@ -1,0 +1,258 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"stasis/store"
+)
+
+// lockGrant lets one question about the grant be asked at a time. It is no lock on
+// any state: draws that the grant covers go on meanwhile. The wait is bounded by ctx.
+func (n *node) lockGrant(ctx context.Context) error {
+	select {
+	case <-n.reserving:
+		return nil
+	case <-ctx.Done():
+		return n.unavailable("reserve space", "it is still busy with an earlier question", ctx.Err())
+	}
+}
+
+func (n *node) unlockGrant() { n.reserving <- struct{}{} }
+
+// resize asks the node to keep so much room for us, in bytes. Called between
+// lockGrant and unlockGrant.
+func (n *node) resize(ctx context.Context, limit time.Duration, room int64) error {
+	r := n.r
+	r.mu.Lock()
+	h := n.online()
+	now := r.clock.Boot()
+	g := &n.grant
+	if g.id == (store.ReservationID{}) || g.synced && now >= g.deadline {
+		g.restart(store.NewReservationID())
+	}
+	was, bytes, id := g.bytes, g.ask(room), g.id
+	r.mu.Unlock()
+	if bytes <= 0 {
+		return n.giveUp(ctx, limit, h, id)
+	}
+	// The ledger knows of a reservation before the node does, so that none is left behind.
+	if err := r.recordGrant(n.id, grantRecord{id: id, bytes: bytes}); err != nil {
+		return err
+	}
+	share, err := n.reserve(ctx, limit, h, id, bytes)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.status.Free += was - share.Bytes
+	g.answer(share.Bytes, share.Drawn, now)
+	return nil
+}
+
+// reserve makes the call. The store is told first what lies in bodies that it will
+// adopt, lest it count them twice.
+func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID, bytes int64) (store.Share, error) {
+	owner := n.r.o.Owner
+	shares, err := call(ctx, n, h, limit, "reserve space", func(ctx context.Context, st store.Store) ([]store.Share, error) {
+		n.tellResident(h)
+		return st.Reserve(ctx, store.ReserveRequest{ID: id, Holder: owner, Bytes: bytes, Lease: GrantLease})
+	}, nil)
+	if err != nil {
+		return store.Share{}, err
+	}
+	if len(shares) != 1 || shares[0].Leaf != n.id {
+		return store.Share{}, &store.Error{Kind: store.Invalid, Op: "reserve space", Subject: fmt.Sprintf("on node %q", n.name),
+			Detail: fmt.Sprintf("it answered with %d shares", len(shares))}
+	}
+	return shares[0], nil
+}
+
+// tellResident passes on what lies in bodies to be adopted.
+func (n *node) tellResident(h *handle) {
+	a, ok := h.st.(store.Adopter)
+	if !ok || !h.adopts {
+		return
+	}
+	n.r.mu.Lock()
+	bytes := n.grant.resident
+	n.r.mu.Unlock()
+	a.Resident(bytes)
+}
+
+// giveUp ends a reservation of which nothing was drawn and nothing is wanted.
+func (n *node) giveUp(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID) error {
+	_, err := call(ctx, n, h, limit, "release space", func(ctx context.Context, st store.Store) (struct{}, error) {
+		return struct{}{}, st.Release(ctx, id)
+	}, nil)
+	if err != nil {
+		return err
+	}
+	if err := n.r.forgetGrant(n.id); err != nil {
+		return err
+	}
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	n.grant.restart(store.ReservationID{})
+	n.grant.synced = true
+	return nil
+}
+
+// sync asks a freshly opened store for the truth about the grant. Called between
+// lockGrant and unlockGrant.
+func (n *node) sync(ctx context.Context) error {
+	r := n.r
+	r.mu.Lock()
+	h, g := n.online(), &n.grant
+	id, bytes, synced := g.id, g.bytes, g.synced
+	r.mu.Unlock()
+	if synced || id == (store.ReservationID{}) {
+		return nil
+	}
+	// A reservation that lapsed must not be made anew under its old figure, which
+	// includes all that was ever drawn.
+	_, err := call(ctx, n, h, GrantLimit, "renew the reservation", func(ctx context.Context, st store.Store) (time.Time, error) {
+		return st.Renew(ctx, id)
+	}, nil)
+	switch store.KindOf(err) {
+	case 0:
+		if err != nil {
+			return err
+		}
+	case store.NotFound:
+		r.mu.Lock()
+		g.restart(store.ReservationID{})
+		r.mu.Unlock()
+		return nil
+	default:
+		return err
+	}
+	r.mu.Lock()
+	asked := r.clock.Boot()
+	g.acked = 0
+	r.mu.Unlock()
+	share, err := n.reserve(ctx, GrantLimit, h, id, max(bytes, 1))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	g.answer(share.Bytes, share.Drawn, asked)
+	r.mu.Unlock()
+	return nil
+}
+
+// tend keeps the grant as it should be: confirmed, renewed, with room for all that
+// is promised and a little ahead of need.
+func (n *node) tend(ctx context.Context) {
+	r := n.r
+	r.mu.Lock()
+	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving
+	r.mu.Unlock()
+	if idle || n.lockGrant(ctx) != nil {
+		return
+	}
+	defer n.unlockGrant()
+	if err := n.tendGrant(ctx); err != nil && ctx.Err() == nil {
+		r.log.WithField("node", n.name).WithError(err).Debug("grant not tended")
+	}
+}
+
+func (n *node) tendGrant(ctx context.Context) error {
+	r := n.r
+	if err := n.sync(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	g, now := &n.grant, r.clock.Boot()
+	if g.id != (store.ReservationID{}) && g.synced && now >= g.deadline {
+		g.restart(store.ReservationID{})
+	}
+	want := target(n.status.Free + max(0, g.room()-g.promised))
+	spare := g.room() - g.promised
+	due := now-g.renewed >= GrantRenew && g.id != (store.ReservationID{})
+	promised := g.promised
+	r.mu.Unlock()
+	switch {
+	case spare < 0, spare < want/2, spare > 2*want, due:
+		err := n.resize(ctx, GrantLimit, promised+want)
+		if store.KindOf(err) != store.NoSpace && store.KindOf(err) != store.Quota {
+			return err
+		}
+		if spare < 0 && want > 0 {
+			err = n.resize(ctx, GrantLimit, promised)
+		}
+		if due && err != nil {
+			err = n.renew(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+// renew starts the lease anew without another figure.
+func (n *node) renew(ctx context.Context) error {
+	r := n.r
+	r.mu.Lock()
+	h, id, asked := n.online(), n.grant.id, r.clock.Boot()
+	r.mu.Unlock()
+	_, err := call(ctx, n, h, GrantLimit, "renew the reservation", func(ctx context.Context, st store.Store) (time.Time, error) {
+		return st.Renew(ctx, id)
+	}, nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil && n.grant.id == id:
+		n.grant.deadline, n.grant.renewed = asked+GrantLease, asked
+	case store.KindOf(err) == store.NotFound && n.grant.id == id:
+		n.grant.restart(store.ReservationID{})
+	}
+	return err
+}
+
+// grow takes delta bytes from the grant, for which it asks the node as often as
+// others are faster. nil: they are promised to the caller. asked is by how much the
+// grant grew for it.
+func (n *node) grow(ctx context.Context, limit time.Duration, delta int64) (asked int64, err error) {
+	r := n.r
+	if err := n.lockGrant(ctx); err != nil {
+		return 0, err
+	}
+	defer n.unlockGrant()
+	for range growTries {
+		if err := n.sync(ctx); err != nil {
+			return asked, err
+		}
+		r.mu.Lock()
+		g := &n.grant
+		if g.available(r.clock.Boot()) >= delta {
+			g.promised += delta
+			r.mu.Unlock()
+			return asked, nil
+		}
+		room := g.promised + delta
+		more := room - g.room()
+		r.mu.Unlock()
+		if err := n.resize(ctx, limit, room); err != nil {
+			return asked, err
+		}
+		asked += max(more, 0)
+	}
+	return asked, n.unavailable("reserve space", "others were faster", nil)
+}
+
+// growTries is how often a draw asks for room that other draws then take.
+const growTries = 8
+
+// shrink gives back what a failed draw had made the grant grow by.
+func (n *node) shrink(ctx context.Context, by int64) error {
+	if err := n.lockGrant(ctx); err != nil {
+		return err
+	}
+	defer n.unlockGrant()
+	n.r.mu.Lock()
+	room := n.grant.room() - min(by, n.grant.available(n.r.clock.Boot()))
+	n.r.mu.Unlock()
+	return n.resize(ctx, ReserveLimit, room)
+}
