@@ -176,7 +176,7 @@ func (v *Vault) Mounted() bool {
 // PID is the process id of the daemon, 0 if none runs.
 func (v *Vault) PID() int {
 	for _, p := range processesOf(runDir) {
-		if strings.HasPrefix(p.command, filepath.Join(runDir, binDir, "stasis-mount")) && strings.HasSuffix(p.command, " "+v.Point) {
+		if strings.HasPrefix(p.command, filepath.Join(runDir, binDir, "stasis-mount")) && strings.Contains(p.command+" ", " "+v.Point+" ") {
 			return p.pid
 		}
 	}
