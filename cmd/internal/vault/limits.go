@@ -1,0 +1,24 @@
+package vault
+
+import "time"
+
+const (
+	// backupPoll is how often it is asked whether a daily backup is due.
+	backupPoll = time.Hour
+	// lockWait is how long an opening waits for another process to let go of the state
+	// directory: a daemon whose mount is gone still syncs for a moment.
+	lockWait = 10 * time.Second
+	// lockPoll is how often it looks.
+	lockPoll = 50 * time.Millisecond
+	// findBatch is how many files are sent at once in the answer to a find.
+	findBatch = 256
+	// pendingPoll is how often an unmount that waits looks at what is pending.
+	pendingPoll = 200 * time.Millisecond
+	// DefaultWait is how long `umount --wait` waits unless it is told otherwise.
+	DefaultWait = 10 * time.Minute
+	// riskAge is how long the count of files is used whose only copy is on a node that is
+	// away.
+	riskAge = time.Minute
+	// maxStates is the most states one find asks for.
+	maxStates = 8
+)

@@ -1,0 +1,78 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/store"
+)
+
+// lockName is the file whose lock whoever uses a state directory holds. It names the
+// process.
+const lockName = "lock"
+
+// lockPatiently is lock with a wait for a process that is about to end.
+func lockPatiently(ctx context.Context, state string) (*os.File, error) {
+	end := time.Now().Add(lockWait)
+	for {
+		f, err := lock(state)
+		if !errors.Is(err, store.Conflict) || time.Now().After(end) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// lock takes the state directory for this process, until the file it gives is
+// closed or the process ends. Conflict, with the other's process id, if it is in use.
+func lock(state string) (*os.File, error) {
+	path := filepath.Join(state, lockName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, inUse(state, f)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	// The number is for messages alone; what counts is the lock. So a disk too full for it
+	// is no reason to stop here.
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	}
+	return f, nil
+}
+
+func inUse(state string, f *os.File) error {
+	buf := make([]byte, 32)
+	n, _ := f.ReadAt(buf, 0)
+	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}
+	if pid := strings.TrimSpace(string(buf[:n])); pid != "" {
+		e.Detail = "it is in use by pid " + pid
+	}
+	return e
+}
+
+// Locked reports whether a process uses the state directory.
+func Locked(state string) bool {
+	f, err := os.Open(filepath.Join(state, lockName))
+	if err != nil {
+		return false // nobody ever locked it
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}

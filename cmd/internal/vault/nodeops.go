@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stasis/cmd/internal/config"
+	"stasis/store"
+)
+
+// nodeAdd adds a node: its store, where there is none yet, then to the router, which
+// refuses what can't be, then to vault.toml.
+func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
+	v.editing.Lock()
+	defer v.editing.Unlock()
+	n := config.Node{Name: a.Name, Kind: a.Kind, Path: a.Path, Capacity: a.Capacity, Zone: a.Zone, Rate: a.Rate}
+	old := v.settings.Load()
+	c, err := v.withNode(old, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.guard.places(c); err != nil {
+		return nil, err
+	}
+	r := NodeAddResult{Warnings: []string{}, Copies: c.Copies}
+	var id store.NodeID
+	if n.Path != "" {
+		if id, r.Known, err = v.initialise(n); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.router.AddNode(ctx, v.spec(n), id); err != nil {
+		return nil, err
+	}
+	path := v.settingsPath()
+	_, err = config.Edit(path, func(text []byte) ([]byte, error) { return config.AddNode(path, text, n) },
+		func(c *config.Config) { c.Nodes = append(c.Nodes, n) })
+	if err != nil {
+		_, undo := v.router.RemoveNode(ctx, n.Name, true, false)
+		return nil, errors.Join(err, undo)
+	}
+	v.settings.Store(c)
+	for _, s := range v.router.Status(ctx) {
+		if s.Durable && s.Configured {
+			r.Durable++
+		}
+		if s.Name != n.Name {
+			continue
+		}
+		r.ID = s.ID.String()
+		if s.Warning != "" {
+			r.Warnings = append(r.Warnings, s.Warning)
+		}
+	}
+	return r, nil
+}
+
+// withNode is a configuration and one more node, checked as if it stood in the file.
+func (v *Vault) withNode(c *config.Config, n config.Node) (*config.Config, error) {
+	path := v.settingsPath()
+	if _, taken := c.Node(n.Name); taken {
+		return nil, &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", n.Name),
+			Detail: "there is a node of that name", Hint: "choose another name"}
+	}
+	for _, o := range c.Nodes {
+		if o.Path == n.Path && n.Path != "" {
+			return nil, &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", n.Name),
+				Detail: fmt.Sprintf("node %q is at %s already", o.Name, o.Path), Hint: "a second way to one place is no second copy"}
+		}
+	}
+	// What the file would refuse alone is refused in the same words, without a line.
+	text, err := config.AddNode(path, nil, n)
+	if err == nil {
+		_, err = config.Parse(path, text)
+	}
+	if err != nil {
+		var fault *config.Error
+		if errors.As(err, &fault) {
+			err = &store.Error{Kind: store.Invalid, Op: "add node", Subject: fmt.Sprintf("%q", n.Name), Detail: fault.Message, Hint: fault.Hint}
+		}
+		return nil, err
+	}
+	more := *c
+	more.Nodes = append(append([]config.Node{}, c.Nodes...), n)
+	if len(more.Nodes) > config.MaxNodes {
+		return nil, &store.Error{Kind: store.Invalid, Op: "add node", Detail: fmt.Sprintf("a vault has at most %d nodes", config.MaxNodes)}
+	}
+	return &more, nil
+}
+
+// nodeRemove removes a node from the router, which may refuse, then from vault.toml. After
+// a crash in between the node is there again, with the crates it has: nothing was said to
+// be done.
+func (v *Vault) nodeRemove(ctx context.Context, a NodeRemoveArgs) (any, error) {
+	v.editing.Lock()
+	defer v.editing.Unlock()
+	m, err := v.router.RemoveNode(ctx, a.Name, a.Force, a.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	if n, listed := v.settings.Load().Node(a.Name); listed && m.Removed {
+		if err := v.unlist(n); err != nil {
+			return nil, fmt.Errorf("node %q is removed, but vault.toml still has it: %w", a.Name, err)
+		}
+	}
+	return NodeRemoveResult{
+		Removed: m.Removed, Crates: m.Crates, Bytes: m.Bytes, Below: m.Files, Only: m.OnlyFiles, Unsent: m.Queued, Refusing: m.Refused,
+	}, nil
+}
+
+// unlist takes a node out of vault.toml. Called with editing held.
+func (v *Vault) unlist(n config.Node) error {
+	path := v.settingsPath()
+	drop := func(c *config.Config) {
+		var left []config.Node
+		for _, o := range c.Nodes {
+			if o.Name != n.Name {
+				left = append(left, o)
+			}
+		}
+		c.Nodes = left
+	}
+	_, err := config.Edit(path, func(text []byte) ([]byte, error) { return config.RemoveNode(path, text, n.Name) }, drop)
+	if err != nil {
+		return err
+	}
+	c := *v.settings.Load()
+	drop(&c)
+	v.settings.Store(&c)
+	return nil
+}

@@ -1,0 +1,133 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"stasis/cmd/internal/config"
+	"stasis/fs"
+	"stasis/router"
+)
+
+func (v *Vault) status(ctx context.Context) (*Status, error) {
+	sum, err := v.fsys.Summary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes := v.router.Status(ctx)
+	risk := v.onlyThere(ctx, nodes)
+	pending := v.router.Pending()
+	s := &Status{
+		Schema: Schema, Files: sum.Files, Bytes: sum.Bytes, Copies: v.settings.Load().Copies, Open: sum.Open,
+		Pending:  Pending{Crates: pending.Crates + sum.UnsealedFiles, Bytes: pending.Bytes + sum.UnsealedBytes},
+		Short:    Short{Files: sum.ShortFiles, Reason: sum.ShortReason},
+		Unplaced: Unplaced{Files: sum.UnplacedFiles, Bytes: sum.UnplacedBytes},
+		Nodes:    []Node{},
+		Mount:    v.o.Mountpoint, Dir: v.o.State,
+	}
+	if !pending.Oldest.IsZero() {
+		s.Pending.OldestSeconds = max(0, int64(time.Since(pending.Oldest).Seconds()))
+	}
+	for _, n := range nodes {
+		s.Nodes = append(s.Nodes, v.nodeStatus(n))
+	}
+	s.State, s.Reason = judge(s, sum, risk)
+	return s, nil
+}
+
+func (v *Vault) nodeStatus(n router.NodeStatus) Node {
+	out := Node{
+		Name: n.Name, Kind: n.Kind, Zone: n.Zone, State: string(n.State), Durable: n.Durable,
+		Crates: n.Crates, Bytes: n.Bytes, Capacity: n.Capacity, Free: n.Free, Reserved: n.Reserved,
+		PendingCrates: n.PendingCrates, PendingBytes: n.PendingBytes, LastError: n.LastError, Warning: n.Warning,
+	}
+	if !n.ID.IsZero() {
+		out.ID = n.ID.String()
+	}
+	if c, ok := v.settings.Load().Node(n.Name); ok {
+		out.Path = c.Path
+	} else {
+		out.Warning = "not in vault.toml any more; `stasis node remove` forgets it"
+	}
+	if n.Damage > 0 && out.LastError == "" {
+		out.LastError = fmt.Sprintf("%s damaged; see `stasis check --read`", counted(n.Damage, "place is", "places are"))
+	}
+	return out
+}
+
+// judge says whether all is safe, in a word and in a sentence.
+func judge(s *Status, sum fs.Summary, risk int64) (state, sentence string) {
+	risks := dangers(s, sum, risk)
+	faults := troubles(s)
+	switch {
+	case len(risks) > 0:
+		return StateAtRisk, "At risk: " + strings.Join(append(risks, faults...), "; ") + "."
+	case len(faults) > 0:
+		return StateDegraded, "Degraded: " + strings.Join(faults, "; ") + "."
+	case s.Pending.Crates > 0:
+		return StatePending, fmt.Sprintf("Copies are under way: %s, %s to send.", counted(s.Pending.Crates, "crate", "crates"), config.FormatSize(s.Pending.Bytes))
+	case sum.PendingFiles > sum.Open:
+		return StatePending, fmt.Sprintf("Copies are under way: %s to go.", counted(sum.PendingFiles, "file", "files"))
+	case s.Open > 0:
+		return StatePending, fmt.Sprintf("%s being written; everything else is safe.", counted(s.Open, "file is", "files are"))
+	case s.Files == 0:
+		return StateSafe, "All is safe: there are no files yet."
+	}
+	return StateSafe, fmt.Sprintf("All is safe: %s, %s, every wanted copy verified.", counted(s.Files, "file", "files"), config.FormatSize(s.Bytes))
+}
+
+// dangers names content whose last copy may be lost next.
+func dangers(s *Status, sum fs.Summary, risk int64) []string {
+	var out []string
+	if risk > 0 {
+		out = append(out, counted(risk, "file has its", "files have their")+" only copy on a node that is away")
+	}
+	if s.Unplaced.Files > 0 {
+		text := fmt.Sprintf("%s (%s) only in this machine's bodies", counted(s.Unplaced.Files, "file is", "files are"), config.FormatSize(s.Unplaced.Bytes))
+		if sum.UnplacedReason != "" {
+			text += ", as no node took them (" + sum.UnplacedReason + ")"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// troubles names what stands in the way of the wanted copies.
+func troubles(s *Status) []string {
+	var out []string
+	for _, n := range s.Nodes {
+		if !n.Durable {
+			continue
+		}
+		switch router.NodeState(n.State) {
+		case router.Missing, router.Unreachable:
+			text := fmt.Sprintf("node %q is %s", n.Name, n.State)
+			if n.PendingCrates > 0 {
+				text += fmt.Sprintf(", %s wait for it", counted(n.PendingCrates, "crate", "crates"))
+			}
+			out = append(out, text)
+		default:
+			if n.LastError != "" {
+				out = append(out, fmt.Sprintf("node %q: %s", n.Name, n.LastError))
+			}
+		}
+	}
+	if s.Short.Files > 0 {
+		text := counted(s.Short.Files, "file has", "files have") + " fewer copies than wanted"
+		if s.Short.Reason != "" {
+			text += " (" + s.Short.Reason + ")"
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// counted writes a number with the words for one or for several.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"stasis/cmd/internal/build"
+)
+
+// The exit codes that scripts rely on.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	err := mountAndServe(args)
+	if err == nil {
+		return 0
+	}
+	// Nobody is left to be told if even this can't be written.
+	_, _ = fmt.Fprintln(os.Stderr, "stasis-mount: "+err.Error())
+	var slip usageError
+	if errors.As(err, &slip) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// mountAndServe is the whole program, in one of three parts: what the person starts,
+// the daemon that this starts, or both in one in the foreground.
+func mountAndServe(args []string) error {
+	rep, err := newReporter()
+	if err != nil {
+		return err
+	}
+	if rep.child() {
+		return daemonMain(args, rep)
+	}
+	o, err := parseArgs(args)
+	switch {
+	case err != nil:
+		return err
+	case o.help:
+		return printLine(help())
+	case o.version:
+		return printLine(build.String("stasis-mount"))
+	case o.foreground:
+		return serve(o, func(text string) error { return printLine(text) })
+	}
+	text, err := background(args)
+	if err != nil || text == "" {
+		return err
+	}
+	return printLine(text)
+}
+
+// daemonMain reports to the process that waits: what to print, or why it failed.
+func daemonMain(args []string, rep *reporter) error {
+	o, err := parseArgs(args)
+	served := false
+	if err == nil {
+		err = serve(o, func(text string) error {
+			served = true
+			rep.send(report{Text: text})
+			return nil
+		})
+	}
+	if err == nil || served {
+		return err // the log has it
+	}
+	var slip usageError
+	rep.send(report{Error: err.Error(), Usage: errors.As(err, &slip)})
+	return nil
+}
+
+func help() string {
+	var o options
+	var level string
+	var opts []string
+	return usage + strings.TrimRight(newFlags(&o, &level, &opts).FlagUsages(), "\n")
+}
+
+func printLine(text string) error {
+	_, err := fmt.Println(text)
+	return err
+}

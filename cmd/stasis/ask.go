@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/vault"
+)
+
+const (
+	// changeLimit is how long a vault is waited for that is just being opened or closed.
+	changeLimit = 15 * time.Second
+	// changePoll is how often it is tried.
+	changePoll = 50 * time.Millisecond
+)
+
+// question is one request to a vault.
+type question struct {
+	op       string
+	args     any
+	result   any
+	progress func(json.RawMessage) error
+	// quick: the daemon answers from what it knows, so MaxSilence bounds the whole.
+	quick bool
+	// alone says how to answer where no daemon runs.
+	alone alone
+}
+
+// alone is what a command does for a vault that nobody serves.
+type alone int
+
+const (
+	refuse  alone = iota // it needs a mount
+	look                 // opens the vault without changing anything
+	operate              // opens the vault
+)
+
+// ask puts a question to the daemon of a vault, or answers it in this process where
+// none runs.
+func (t target) ask(ctx context.Context, q question) error {
+	bound := time.Duration(0)
+	if q.quick {
+		bound = control.MaxSilence
+	}
+	end := time.Now().Add(changeLimit)
+	for {
+		err := control.Call(ctx, t.state, q.op, bound, q.args, q.result, q.progress)
+		if !errors.Is(err, control.ErrNoDaemon) {
+			return err
+		}
+		if !vault.Locked(t.state) {
+			break
+		}
+		// A daemon that starts, one that ends, or another command.
+		if time.Now().After(end) {
+			return fmt.Errorf("the vault %s is in use and does not answer; see stasis.log in %s", t.name(), t.state)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(changePoll):
+		}
+	}
+	switch {
+	case t.mounted() && q.alone != look:
+		return fmt.Errorf("the daemon of %s has ended without unmounting; mount it again with stasis-mount, or clear it with `stasis umount %s`", t.name(), t.mount.Point)
+	case q.alone == refuse:
+		return fmt.Errorf("the vault %s is not mounted; mount it first with stasis-mount", t.name())
+	}
+	return t.askHere(ctx, q)
+}
+
+func (t target) askHere(ctx context.Context, q question) (err error) {
+	log := logrus.New()
+	log.SetOutput(io.Discard) // what matters comes back as errors and in the status
+	v, err := vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// The request's own context may be over; closing has a bound of its own.
+		if closeErr := v.Close(context.WithoutCancel(ctx)); err == nil {
+			err = closeErr
+		}
+	}()
+	args, err := json.Marshal(q.args)
+	if err != nil {
+		return err
+	}
+	result, err := v.Handle(ctx, q.op, args, func(part any) error {
+		if q.progress == nil {
+			return nil
+		}
+		p, err := json.Marshal(part)
+		if err != nil {
+			return err
+		}
+		return q.progress(p)
+	})
+	if err != nil || q.result == nil {
+		return err
+	}
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, q.result)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"stasis/cmd/internal/vault"
+)
+
+func checkCommand() *cobra.Command {
+	var read bool
+	cmd := &cobra.Command{Use: "check [VAULT]", Short: "is anything lost?", Args: arguments(0, 1),
+		Long: `Compares the ledger, the bodies and every node that can be reached. Exits with 0
+only if nothing is lost; what is pending, short or out of reach is noted.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := findTarget(first(args))
+			if err != nil {
+				return err
+			}
+			return check(cmd, t, read)
+		}}
+	cmd.Flags().BoolVar(&read, "read", false, "read and verify every byte")
+	return cmd
+}
+
+func check(cmd *cobra.Command, t target, read bool) error {
+	out := cmd.OutOrStdout()
+	var line progress
+	var seen int64
+	var r vault.CheckResult
+	err := t.ask(cmd.Context(), question{op: vault.OpCheck, args: vault.CheckArgs{Read: read}, result: &r, alone: look,
+		progress: func(part json.RawMessage) error {
+			var f vault.Finding
+			if err := json.Unmarshal(part, &f); err != nil {
+				return err
+			}
+			seen++
+			line.clear()
+			word := "note"
+			if f.Problem {
+				word = "LOST"
+			}
+			_, err := fmt.Fprintf(out, "%s: %s\n", word, f.Text)
+			return err
+		}})
+	line.clear()
+	if err != nil {
+		return err
+	}
+	for _, n := range r.Notes {
+		if _, err := fmt.Fprintf(out, "note: %s\n", n); err != nil {
+			return err
+		}
+	}
+	done := "compared"
+	if read {
+		done = "read and verified"
+	}
+	if _, err := fmt.Fprintf(out, "%s with %s %s, %s.\n", count(r.Crates, "crate"), count(r.Copies, "copy"), done, size(r.Bytes)); err != nil {
+		return err
+	}
+	if r.Problems > 0 {
+		return exit{exitFailed, fmt.Sprintf("%s; each is named above", count(r.Problems, "problem"))}
+	}
+	_, err = fmt.Fprintln(out, "Nothing is lost.")
+	return err
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/cmd/internal/config"
+)
+
+func terminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// The colours of a state, on terminals whose user has nothing against them.
+const (
+	green  = "32"
+	yellow = "33"
+	red    = "31"
+)
+
+func paint(text, colour string) string {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !terminal(os.Stdout) {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// progress shows one line that is rewritten, on a terminal's stderr only.
+type progress struct{ shown bool }
+
+func (p *progress) show(format string, args ...any) {
+	if !terminal(os.Stderr) {
+		return
+	}
+	p.shown = true
+	fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
+}
+
+func (p *progress) clear() {
+	if p.shown {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// count writes a number of things: "1 file", "12,345 files".
+func count(n int64, thing string) string {
+	digits := strconv.FormatInt(n, 10)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	text := b.String() + " " + thing
+	switch {
+	case n == 1:
+		return text
+	case strings.HasSuffix(thing, "y"):
+		return strings.TrimSuffix(text, "y") + "ies"
+	}
+	return text + "s"
+}
+
+// agree gives the form of a verb that goes with a number.
+func agree(n int64, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+func size(n int64) string { return config.FormatSize(n) }
+
+// rows writes a table with columns in line.
+func rows(out io.Writer, lines [][]string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintln(w, "  "+strings.Join(l, "\t"))
+	}
+	return w.Flush()
+}
+
+// ago writes how long something is past, roughly.
+func ago(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	}
+	return t.Local().Format("2006-01-02")
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/vault"
+)
+
+// target is the vault, and perhaps the path in it, that a command is about.
+type target struct {
+	state  string       // the state directory
+	mount  mounts.Mount // the zero Mount if it is not mounted
+	inside string       // the path counted from the vault's root, "" for the root
+}
+
+func (t target) mounted() bool { return t.mount.Point != "" }
+
+// name is how the person calls the vault.
+func (t target) name() string {
+	if t.mounted() {
+		return t.mount.Point
+	}
+	return t.state
+}
+
+// path writes a path of the vault for the person: in full where it is mounted.
+func (t target) path(inside string) string {
+	if !t.mounted() || t.mount.Root != "/" {
+		return inside
+	}
+	return filepath.Join(t.mount.Point, inside)
+}
+
+// find gives the target of an argument; "" is what the person left out.
+func findTarget(arg string) (target, error) {
+	table, err := mounts.Read()
+	if err != nil {
+		return target{}, err
+	}
+	if arg == "" {
+		return defaultTarget(table)
+	}
+	path, m, err := table.Resolve(arg)
+	if err != nil {
+		return target{}, err
+	}
+	if m.IsVault() {
+		return target{state: m.Source, mount: m, inside: m.Inside(path)}, nil
+	}
+	if vault.IsState(path) {
+		m, _ := table.Of(path)
+		return target{state: path, mount: m}, nil
+	}
+	// The mountpoint of a vault that is not mounted.
+	if state, err := vault.DefaultState(path); err == nil && vault.IsState(state) {
+		if m, ok := table.Of(state); ok {
+			return target{}, fmt.Errorf("%s is not where its vault is mounted; that is %s", arg, m.Point)
+		}
+		return target{state: state}, nil
+	}
+	return target{}, fmt.Errorf("%s is neither inside a mounted vault nor a vault's state directory; `stasis list` shows the vaults there are", arg)
+}
+
+// targetInside is findTarget for commands about a path, which needs a mount.
+func targetInside(arg string) (target, error) {
+	t, err := findTarget(arg)
+	if err == nil && !t.mounted() {
+		err = fmt.Errorf("the vault of %s is not mounted; mount it first with stasis-mount", arg)
+	}
+	return t, err
+}
+
+func defaultTarget(table mounts.Table) (target, error) {
+	if dir, err := mounts.Abs("."); err == nil {
+		if m, _ := table.Covering(dir); m.IsVault() {
+			return target{state: m.Source, mount: m, inside: m.Inside(dir)}, nil
+		}
+	}
+	all, err := allVaults(table)
+	if err != nil {
+		return target{}, err
+	}
+	switch len(all) {
+	case 0:
+		return target{}, errors.New("there is no vault yet; `stasis-mount DIRECTORY` makes one")
+	case 1:
+		return all[0], nil
+	}
+	names := []string{}
+	for _, t := range all {
+		names = append(names, t.name())
+	}
+	return target{}, usageError{fmt.Errorf("say which vault: %s", strings.Join(names, ", "))}
+}
+
+// allVaults are the mounted ones and those below the data home.
+func allVaults(table mounts.Table) ([]target, error) {
+	found := map[string]target{}
+	for _, m := range table.Vaults() {
+		if _, ok := found[m.Source]; !ok && ownedState(m.Source) {
+			found[m.Source] = target{state: m.Source, mount: m}
+		}
+	}
+	home, err := vault.Home()
+	if err == nil {
+		entries, err := os.ReadDir(home)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("list the vaults: %w", err)
+		}
+		for _, e := range entries {
+			dir, _, err := table.Resolve(filepath.Join(home, e.Name()))
+			if err != nil {
+				continue // a broken link is no vault
+			}
+			if _, ok := found[dir]; !ok && vault.IsState(dir) {
+				found[dir] = target{state: dir}
+			}
+		}
+	}
+	all := []target{}
+	for _, t := range found {
+		all = append(all, t)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].state < all[j].state })
+	return all, nil
+}
+
+// ownedState reports whether a mounted vault is one that this user may ask about.
+func ownedState(state string) bool {
+	_, err := os.Stat(filepath.Join(state, "vault.toml"))
+	return err == nil
+}
