@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/integration/harness"
+)
+
+// workerVariable tells a process that it does operations for a test; the value is the
+// kind of operation to lose, for the test of the test, or "-".
+const workerVariable = "STASIS_TEST_WORKER"
+
+// workerLimit bounds one request to a worker. A mount that hangs ends here.
+const workerLimit = 90 * time.Second
+
+// A request is a batch of operations, done one after another to both sides, or one of the
+// other things a worker does.
+type request struct {
+	Want, Got string // the sides' roots
+	Ops       []modelOp
+	Closes    bool // close every file first
+	Compare   bool // compare the trees at the end
+	Killed    bool // the daemon may be killed meanwhile: stop at what that cuts off
+	OnlyWant  bool // do them to the model alone
+}
+
+// A reply says what went wrong, if anything.
+type reply struct {
+	Done       int    // operations that both sides did
+	Difference string // of the operation number Done, or of the trees
+	Cut        bool   // the operation number Done met a daemon that was killed
+}
+
+// serveWorker is the main loop of a worker process.
+func serveWorker(lose string) int {
+	unix.Umask(0o022)
+	want, got := &side{files: map[int]int{}}, &side{files: map[int]int{}, lose: lose}
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var q request
+		if err := in.Decode(&q); err != nil {
+			if errors.Is(err, io.EOF) {
+				return 0
+			}
+			fmt.Fprintln(os.Stderr, "worker:", err)
+			return 1
+		}
+		want.root, got.root = q.Want, q.Got
+		if err := out.Encode(answer(q, want, got)); err != nil {
+			return 1
+		}
+	}
+}
+
+func answer(q request, want, got *side) reply {
+	if q.Closes {
+		want.closeAll()
+		got.closeAll()
+	}
+	for i, op := range q.Ops {
+		if q.OnlyWant {
+			want.do(op)
+			continue
+		}
+		// The mount first: what a kill cut off is not done to the model either.
+		b := got.do(op)
+		if q.Killed && cutOff(b.err) {
+			return reply{Done: i, Cut: true}
+		}
+		if diff := want.do(op).same(b); diff != "" {
+			return reply{Done: i, Difference: diff}
+		}
+	}
+	r := reply{Done: len(q.Ops)}
+	if q.Compare {
+		r.Difference = sameTrees(want, got)
+	}
+	return r
+}
+
+// cutOff reports whether an error means that nobody answered.
+func cutOff(err error) bool {
+	return err == unix.ENOTCONN || err == unix.ECONNABORTED
+}
+
+// worker is a process that does operations.
+type worker struct {
+	t       testing.TB
+	name    string
+	cmd     *exec.Cmd
+	in      *json.Encoder
+	close   func() error
+	replies chan reply
+}
+
+// startWorker starts a process under a user's id; it ends with the test.
+func startWorker(t testing.TB, binary, name string, uid uint32, lose string) *worker {
+	t.Helper()
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), workerVariable+"="+lose)
+	cmd.Stderr = os.Stderr
+	cmd.Dir = "/"
+	if uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{t: t, name: name, cmd: cmd, in: json.NewEncoder(in), close: in.Close, replies: make(chan reply, 1)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(w.replies)
+		for dec := json.NewDecoder(out); ; {
+			var r reply
+			if dec.Decode(&r) != nil {
+				return
+			}
+			w.replies <- r
+		}
+	}()
+	t.Cleanup(func() {
+		_ = w.close()
+		select {
+		case <-ended:
+		case <-time.After(workerLimit):
+			t.Errorf("%s does not end", name)
+			_ = cmd.Process.Kill()
+		}
+		_ = cmd.Wait() // how it ends says nothing
+	})
+	return w
+}
+
+// send starts a request, receive waits for its reply.
+func (w *worker) send(q request) error {
+	return w.in.Encode(q)
+}
+
+func (w *worker) receive() (reply, error) {
+	select {
+	case r, ok := <-w.replies:
+		if !ok {
+			return r, fmt.Errorf("%s ended", w.name)
+		}
+		return r, nil
+	case <-time.After(workerLimit):
+		return reply{}, fmt.Errorf("%s is stuck in a call for %s", w.name, workerLimit)
+	}
+}
+
+// ask is send and receive.
+func (w *worker) ask(q request) (reply, error) {
+	if err := w.send(q); err != nil {
+		return reply{}, err
+	}
+	return w.receive()
+}
+
+// workerBinary is a copy of this program that every user may run.
+func workerBinary(t testing.TB) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(harness.Dir(t), "worker")
+	harness.Must(t, "cp", self, path)
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
