@@ -1,0 +1,212 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/fs/extent"
+	"stasis/fs/names"
+	"stasis/store"
+)
+
+// Attr is what stat(2) says of an inode: as the namespace has it, with the size and
+// the times of newer content where there is some.
+type Attr struct {
+	names.Inode
+	Blocks int64 // of 512 bytes
+}
+
+// GetAttr gives the attributes of an inode. ENOENT.
+func (s *FS) GetAttr(ino names.Ino) (Attr, error) {
+	f := s.pinned(ino)
+	if f == nil {
+		return s.settledAttr(ino)
+	}
+	defer s.unpin(f)
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return s.attr(f)
+}
+
+func (s *FS) settledAttr(ino names.Ino) (Attr, error) {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return Attr{}, err
+	}
+	return s.attrOf(in)
+}
+
+// attr is for a file in use; the caller holds its lock.
+func (s *FS) attr(f *file) (Attr, error) {
+	in, err := s.tree.Get(f.ino)
+	if err != nil || f.body == nil {
+		a, e := s.attrOf(in)
+		return a, errors.Join(err, e)
+	}
+	in.Size = f.size
+	if f.timed {
+		in.Mtime, in.Ctime = f.mtime, max(f.mtime, in.Ctime)
+	}
+	a := Attr{Inode: in, Blocks: blocks(f.size)}
+	if f.body.Whole() {
+		a.Blocks, err = f.body.Blocks()
+	}
+	return a, err
+}
+
+// sparseFrom is the size, in bytes, from which a settled file's holes are looked at
+// for its block count; extents are counted up to extentsPerScan.
+const sparseFrom = 4 * store.BlockSize
+
+// attrOf is for an inode whose settled content is all there is.
+func (s *FS) attrOf(in names.Inode) (Attr, error) {
+	a := Attr{Inode: in}
+	switch {
+	case !in.IsRegular():
+		if in.IsDir() {
+			a.Blocks = blocks(in.Size)
+		}
+		return a, nil
+	case in.List == 0:
+		return a, nil
+	case in.Size < sparseFrom:
+		a.Blocks = blocks(in.Size)
+		return a, nil
+	}
+	es, err := s.extents(in.List, 0, extentsPerScan)
+	if err != nil {
+		return a, err
+	}
+	var bytes, end int64
+	for _, e := range es {
+		bytes, end = bytes+e.Length, e.End()
+	}
+	if len(es) == extentsPerScan && end < in.Size {
+		bytes += in.Size - end
+	}
+	a.Blocks = blocks(bytes)
+	return a, nil
+}
+
+// blocks is size in units of 512 bytes, rounded up to whole pages as filesystems do.
+func blocks(size int64) int64 { return (size + 4095) / 4096 * 8 }
+
+// Change is what SetAttr changes; nil leaves a value as it is. Times are in
+// nanoseconds since the epoch.
+type Change struct {
+	Mode                *uint32 // permissions
+	UID, GID            *uint32
+	Size                *int64
+	Atime, Mtime, Ctime *int64
+	// KillSUIDGID: the program may not keep set-user-id and set-group-id.
+	KillSUIDGID bool
+}
+
+// SetAttr changes attributes. A new size without a writer commits at once and reports
+// what a close would.
+func (s *FS) SetAttr(ctx context.Context, ino names.Ino, h *Handle, c Change) (Attr, error) {
+	if s.ro {
+		return Attr{}, syscall.EROFS
+	}
+	f := s.pin(ino)
+	defer s.unpin(f)
+	if c.Size != nil {
+		if err := s.resize(ctx, f, h, *c.Size); err != nil {
+			return Attr{}, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := s.setAttr(f, c); err != nil {
+		return Attr{}, err
+	}
+	return s.attr(f)
+}
+
+func (s *FS) resize(ctx context.Context, f *file, h *Handle, size int64) error {
+	in, err := s.tree.Get(f.ino)
+	switch {
+	case err != nil:
+		return err
+	case in.IsDir():
+		return syscall.EISDIR
+	case !in.IsRegular() || h != nil && !h.write:
+		return syscall.EINVAL
+	}
+	if err := s.truncate(ctx, f, size); err != nil {
+		return err
+	}
+	if h != nil {
+		return nil // its close commits
+	}
+	return s.closeWriter(ctx, f)
+}
+
+// setAttr changes what the namespace holds. The caller holds the lock of the file.
+func (s *FS) setAttr(f *file, c Change) error {
+	chown := c.UID != nil || c.GID != nil
+	if c.Mode == nil && !chown && c.Atime == nil && c.Mtime == nil && c.Ctime == nil && !c.KillSUIDGID {
+		return nil
+	}
+	if c.Mtime == nil {
+		if err := s.recordTimes(f); err != nil {
+			return err
+		}
+	}
+	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
+		if (chown || c.KillSUIDGID) && c.Mode == nil {
+			in.Mode = strippedSUID(in.Mode)
+		}
+		set(&in.UID, c.UID)
+		set(&in.GID, c.GID)
+		if c.Mode != nil {
+			in.Mode = in.Mode&unix.S_IFMT | *c.Mode&0o7777
+		}
+		set(&in.Atime, c.Atime)
+		set(&in.Mtime, c.Mtime)
+		in.Ctime = names.Now()
+		set(&in.Ctime, c.Ctime)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.Mtime != nil {
+		f.timed = false
+	}
+	if chown || c.KillSUIDGID {
+		return s.dropCapability(f.ino)
+	}
+	return nil
+}
+
+func set[T any](at *T, v *T) {
+	if v != nil {
+		*at = *v
+	}
+}
+
+// dropCapability removes the capabilities of a program whose content or owner
+// changes, as Linux does.
+func (s *FS) dropCapability(ino names.Ino) error {
+	_, err := s.tree.RemoveXattr(ino, "security.capability")
+	if errors.Is(err, syscall.ENODATA) {
+		return nil
+	}
+	return err
+}
+
+// eachCrate runs fn over the crates of a list, each as often as the list changes to it.
+func (s *FS) eachCrate(list names.ListID, fn func(store.CrateID) error) error {
+	last := store.CrateID{}
+	return s.eachExtent(list, func(e extent.Extent) error {
+		if e.Crate == last {
+			return nil
+		}
+		last = e.Crate
+		return fn(e.Crate)
+	})
+}

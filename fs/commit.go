@@ -1,0 +1,298 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"stasis/fs/body"
+	"stasis/fs/extent"
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// commit draws the space that the content of a file needs as it is now, and
+// records it. It is what a close waits for, and it reports what a close reports:
+// NoSpace or Quota when too few places have room, in which case the body is kept and the
+// file is unplaced.
+func (s *FS) commit(ctx context.Context, f *file) error {
+	f.committing.Lock()
+	defer f.committing.Unlock()
+	return s.commitHeld(ctx, f)
+}
+
+// commitHeld is commit for those who hold f.committing.
+func (s *FS) commitHeld(ctx context.Context, f *file) error {
+	f.mu.RLock()
+	if f.body == nil || f.changes == f.committed && f.record.Planned || s.ro {
+		f.mu.RUnlock()
+		return nil
+	}
+	changes, held := f.changes, f.record.Plan
+	cost, err := f.cost()
+	f.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	if in, err := s.tree.Get(f.ino); err != nil || in.Nlink == 0 {
+		return err // it goes at its last close, and needs no place
+	}
+	pol, err := s.effective(f.ino)
+	if err != nil {
+		return err
+	}
+	plan, refused := s.draw(ctx, pol, cost, held)
+	if isSpace(refused) && s.makeRoom(ctx, f, cost) {
+		plan, refused = s.drawPatiently(ctx, pol, cost)
+	}
+	if refused != nil && !isSpace(refused) {
+		// The draw gave back what was held; the record must not promise it.
+		plan = router.Plan{}
+	}
+	if err := s.recordPlan(f, plan, refused, cost.size, changes); err != nil {
+		return errors.Join(refused, err)
+	}
+	return refused
+}
+
+func isSpace(err error) bool {
+	return errors.Is(err, store.NoSpace) || errors.Is(err, store.Quota)
+}
+
+// cost is what the content of a file takes at each place that keeps a copy.
+type cost struct {
+	size     int64 // of the file, in bytes
+	bytes    int64 // charged
+	resident int64 // of them, in a body that can be adopted
+}
+
+// cost is for a file with a body; the caller holds its lock.
+func (f *file) cost() (cost, error) {
+	c := cost{size: f.size}
+	spans, err := f.body.Data(f.size)
+	if err != nil {
+		return c, err
+	}
+	for _, p := range cut(spans) {
+		c.bytes += store.Charge(p.Length)
+	}
+	if f.body.Whole() && len(spans) == 1 && spans[0].Length == f.size && f.size <= store.MaxCrate {
+		c.resident = c.bytes
+	}
+	return c, nil
+}
+
+// cut divides spans into pieces that a crate can hold.
+func cut(spans []body.Span) []body.Span {
+	var out []body.Span
+	for _, p := range spans {
+		for p.Length > store.MaxCrate {
+			out = append(out, body.Span{Offset: p.Offset, Length: store.MaxCrate})
+			p.Offset += store.MaxCrate
+			p.Length -= store.MaxCrate
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// draw asks the router for space. Content without bytes needs none.
+func (s *FS) draw(ctx context.Context, pol router.Policy, c cost, held router.Plan) (router.Plan, error) {
+	if c.bytes == 0 {
+		s.router.Return(held)
+		return router.Plan{}, nil
+	}
+	return s.router.Draw(ctx, router.DrawRequest{Policy: pol, Bytes: c.bytes, Resident: c.resident, Held: held})
+}
+
+// drawPatiently asks again until the discards that make room are done, within a
+// bound.
+func (s *FS) drawPatiently(ctx context.Context, pol router.Policy, c cost) (router.Plan, error) {
+	until := time.Now().Add(makeRoomWait)
+	for {
+		plan, err := s.draw(ctx, pol, c, router.Plan{})
+		if !isSpace(err) || time.Now().After(until) {
+			return plan, err
+		}
+		select {
+		case <-ctx.Done():
+			return plan, err
+		case <-time.After(makeRoomPoll):
+		}
+	}
+}
+
+// makeRoom gives up the settled content of a file that a new one replaces wholly,
+// where no place has room for both, and reports whether it did. The new content is
+// synced first, as from then on it is the only one.
+func (s *FS) makeRoom(ctx context.Context, f *file, c cost) bool {
+	in, err := s.tree.Get(f.ino)
+	if err != nil || in.List == 0 {
+		return false
+	}
+	freed := int64(0)
+	err = s.eachExtent(in.List, func(e extent.Extent) error {
+		freed += store.Charge(e.Length)
+		return nil
+	})
+	if err != nil {
+		return false
+	}
+	enough := false
+	for _, n := range s.router.Status(ctx) {
+		enough = enough || n.Durable && n.Free < c.bytes && n.Free+freed >= c.bytes
+	}
+	if !enough {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.body == nil || !f.body.Whole() {
+		return false
+	}
+	if err := s.syncBody(f); err != nil {
+		s.log.WithError(err).Warn("sync a body to make room for it")
+		return false
+	}
+	_, err = s.shared.Update(func(tx *ledger.Tx) error {
+		now, err := s.tree.UpdateTx(tx, f.ino, func(in *names.Inode) error {
+			in.List, in.Size = 0, 0
+			return nil
+		})
+		if err == nil && now.List == 0 && in.List != 0 {
+			tx.Put(teardownKey(0, in.List), (&teardownRecord{}).encode())
+		}
+		return err
+	})
+	if err != nil {
+		s.log.WithError(err).Warn("give up replaced content to make room")
+		return false
+	}
+	f.switches++
+	kick(s.tear)
+	return true
+}
+
+// recordPlan writes down what a commit came to.
+func (s *FS) recordPlan(f *file, plan router.Plan, refused error, size int64, changes uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.record
+	r.Size, r.Plan, r.Planned = size, plan, refused == nil
+	r.Unplaced, r.Reason = isSpace(refused), ""
+	if r.Settled && f.synced != f.writes {
+		// The size that counts after a power cut is the one that was synced.
+		r.Size = f.record.Size
+	}
+	a := attentionRecord{State: Pending, Bytes: size, Reason: plan.Waiting}
+	switch {
+	case refused != nil:
+		r.Reason = refused.Error()
+		a.State, a.Reason = Unplaced, r.Reason
+	case plan.Short != "":
+		a.State, a.Reason = Short, plan.Short
+	}
+	_, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(key(tableBody, uint64(f.ino)), r.encode())
+		return putAttention(tx, f.ino, a)
+	})
+	if err != nil {
+		s.router.Return(plan)
+		f.record.Plan, f.record.Planned = router.Plan{}, false
+		return err
+	}
+	f.record, f.committed = r, changes
+	return s.recordTimes(f)
+}
+
+// recordTimes puts the times of the last write into the inode. The caller holds the
+// lock of the file.
+func (s *FS) recordTimes(f *file) error {
+	if !f.timed {
+		return nil
+	}
+	t := f.mtime
+	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
+		in.Mtime, in.Ctime = t, max(t, in.Ctime)
+		return nil
+	})
+	if err == nil {
+		f.timed = false
+	}
+	return err
+}
+
+// putAttention marks an inode that is not durable. What was so before keeps the
+// time it began.
+func putAttention(tx *ledger.Tx, ino names.Ino, a attentionRecord) error {
+	a.Since = time.Now().UnixNano()
+	v, ok, err := tx.Get(key(tableAttention, uint64(ino)))
+	if err != nil {
+		return err
+	}
+	if ok {
+		old, err := decodeAttention(v)
+		if err != nil {
+			return err
+		}
+		if old.State == a.State {
+			a.Since = old.Since
+		}
+	}
+	tx.Put(key(tableAttention, uint64(ino)), a.encode())
+	return nil
+}
+
+// attention gives what is not in order with an inode's content; ok is false when it
+// is durable.
+func (s *FS) attention(ino names.Ino) (a attentionRecord, ok bool, err error) {
+	v, ok, err := s.local.Get(key(tableAttention, uint64(ino)))
+	if err != nil || !ok {
+		return a, false, err
+	}
+	a, err = decodeAttention(v)
+	return a, err == nil, err
+}
+
+// fsync makes a file durable on this machine: its body, its map, and the ledger up
+// to the last operation on it and its names.
+func (s *FS) fsync(ctx context.Context, f *file) error {
+	if err := s.commit(ctx, f); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	if f.body != nil {
+		if err := s.syncBody(f); err != nil {
+			f.mu.Unlock()
+			return err
+		}
+	}
+	f.mu.Unlock()
+	return s.db.Sync(ctx, s.db.Position())
+}
+
+// syncBody makes the body of a file what counts after a power cut, once the ledger
+// is synced. The caller holds the lock of the file.
+func (s *FS) syncBody(f *file) error {
+	if f.record.Settled && f.synced == f.writes {
+		return nil
+	}
+	if err := f.body.Sync(); err != nil {
+		return err
+	}
+	return s.markSettled(f)
+}
+
+// markSettled records that the body is on the disk as it is now.
+func (s *FS) markSettled(f *file) error {
+	f.synced = f.writes
+	r := f.record
+	r.Settled, r.Size = true, f.size
+	if _, err := s.putBody(f.ino, &r); err != nil {
+		return err
+	}
+	f.record = r
+	return s.recordTimes(f)
+}

@@ -1,0 +1,28 @@
+// Package fs is the filesystem: names, inodes, open files and their bodies, over
+// the vault's ledger and a router. It knows nothing of FUSE (fs/mount does) and
+// nothing of nodes beyond what the router says of them.
+//
+// Words. An inode's settled content is a list of extents (package extent), each of
+// which names a crate. While a file is written, a body (package body) holds newer
+// content over the list, or instead of it. A body is frozen when no writer is left;
+// sealing cuts a frozen body into crates, makes a list that names them and switches the
+// inode to it. From then on the body is only the nearest place where those crates lie, and
+// it goes when every wanted copy is verified elsewhere.
+//
+// Invariants:
+//
+//   - The record of a body is in the ledger before its first byte is written, so that a
+//     write that returned survives a kill.
+//   - An inode's list stays as it was until the body that replaces it is synced: after a
+//     power cut a body that was not synced is set aside and the list counts.
+//   - A list that was replaced is torn down when the new content has as many copies as
+//     the old one had, or all that are wanted.
+//   - A body's file is removed only when the ledger's word that it is not needed any more
+//     is durable.
+//
+// Records in the ledger. Shared space: 'e' extents by list and end, 'r' reference counts of
+// crates, 'L' lists to tear down. Local space: 'w' the body of an inode, 'b' a crate that
+// lies in a body, 'n' how many do in one body, 'l' a body
+// whose file is to go, 'u' an inode that is not durable and why, 'v' a directory whose policy changed, 'V' the default policy last seen, 'B' the boot
+// that ran last.
+package fs

@@ -1,0 +1,95 @@
+package fs
+
+import (
+	"sync"
+
+	"stasis/fs/body"
+	"stasis/fs/names"
+)
+
+// file is an inode that is in use: open, or with a body. Everything else is read
+// from the ledger when it is asked for, so that memory follows use and not the number
+// of files.
+type file struct {
+	ino names.Ino
+
+	// Guarded by FS.mu.
+	pins    int // handles and operations under way
+	writers int // handles open for writing
+	queued  bool
+
+	// sealing is held by whoever seals this file, committing by whoever draws space for
+	// it. They are taken in this order, before mu, and held over I/O, which mu is not.
+	sealing    sync.Mutex
+	committing sync.Mutex
+
+	mu sync.RWMutex
+	// body is nil while the settled content is all there is; the fields below belong to
+	// it.
+	body   *body.Body
+	record bodyRecord // as in the ledger, but for what says otherwise
+	size   int64      // bytes, now
+	mtime  int64      // of the last write, where it is newer than the inode's
+	timed  bool       // mtime counts
+	// changes counts what changed the content, writes what changed the body's file:
+	// filling a block for sealing is the second without the first.
+	changes, committed uint64
+	writes, synced     uint64
+	// switches counts the times the content was switched to another list or body: a read
+	// that found it raised starts again.
+	switches uint64
+}
+
+// pin gives the file of an inode, made if need be, and keeps it until unpin.
+func (s *FS) pin(ino names.Ino) *file {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	if f == nil {
+		f = &file{ino: ino}
+		s.files[ino] = f
+	}
+	f.pins++
+	return f
+}
+
+// pinned gives the file of an inode if it is in use.
+func (s *FS) pinned(ino names.Ino) *file {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	if f != nil {
+		f.pins++
+	}
+	return f
+}
+
+func (s *FS) unpin(f *file) {
+	f.mu.RLock()
+	b := f.body
+	f.mu.RUnlock()
+	s.mu.Lock()
+	f.pins--
+	last := f.pins == 0
+	// A body that appeared since is somebody's who had the file pinned, so pins was not 0.
+	if last && b == nil && s.files[f.ino] == f {
+		delete(s.files, f.ino)
+	}
+	if last {
+		s.reapLater(f.ino)
+	}
+	s.mu.Unlock()
+	if last && b != nil {
+		// Its descriptors are closed; the next use opens them again.
+		if err := b.Release(); err != nil {
+			s.log.WithError(err).WithField("body", b.Path()).Warn("close a body")
+		}
+	}
+}
+
+// writing reports whether a handle has the file open for writing.
+func (s *FS) writing(f *file) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return f.writers > 0
+}

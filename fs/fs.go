@@ -1,0 +1,175 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"stasis/fs/body"
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// Options of an FS.
+type Options struct {
+	Ledger *ledger.DB
+	// Bodies is the directory of bodies; it is made if it does not exist.
+	Bodies string
+	// Policy gives what holds where no directory says otherwise; it may change.
+	Policy func() router.Policy
+	Log    logrus.FieldLogger
+	// ReadOnly refuses every change.
+	ReadOnly bool
+	// Names is what a new vault's root gets.
+	Names names.Options
+}
+
+// FS is the filesystem of one vault. All methods may be called concurrently.
+//
+// An operation that returned survives a kill of the process. What Fsync, FsyncDir or a
+// wait returned for survives a power cut.
+type FS struct {
+	tree   *names.Tree
+	db     *ledger.DB
+	shared *ledger.Space
+	local  *ledger.Space
+	bodies *body.Dir
+	router *router.Router
+	policy func() router.Policy
+	log    logrus.FieldLogger
+	ro     bool
+
+	policies atomic.Bool // some inode has a policy of its own
+
+	mu    sync.Mutex
+	files map[names.Ino]*file
+	refs  map[names.Ino]uint64 // the kernel's references
+	// orphans are the inodes without a name that are still in use; reapable those that
+	// are not any more.
+	orphans  map[names.Ino]struct{}
+	reapable []names.Ino
+	unsealed []names.Ino // could not be sealed, to be tried again
+
+	waiting  waitingTable
+	building listSet
+	sealer   sealer
+	drops    dropList
+	changed  broadcast
+
+	reaps  chan struct{}
+	tear   chan struct{}
+	retry  chan struct{}
+	review chan struct{}
+
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// New opens the filesystem in a ledger. Start must follow before it is used.
+func New(o Options) (*FS, error) {
+	if err := os.MkdirAll(o.Bodies, 0o700); err != nil {
+		return nil, &store.Error{Kind: store.Unavailable, Op: "make the directory of bodies", Subject: o.Bodies, Err: err}
+	}
+	dir, err := body.OpenDir(o.Bodies)
+	if err != nil {
+		return nil, &store.Error{Kind: store.Unavailable, Op: "open the directory of bodies", Subject: o.Bodies, Err: err}
+	}
+	tree, err := names.Open(o.Ledger, o.Names)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &FS{
+		tree: tree, db: o.Ledger, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
+		bodies: dir, policy: o.Policy, log: o.Log, ro: o.ReadOnly,
+		files: make(map[names.Ino]*file), refs: make(map[names.Ino]uint64), orphans: make(map[names.Ino]struct{}),
+		reaps: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
+		ctx: ctx, cancel: cancel,
+	}
+	s.waiting.init()
+	s.sealer.init()
+	return s, nil
+}
+
+// Start recovers what an earlier run left and begins the work in the background.
+// The router must not have been started: it is told of the space that is spoken for.
+func (s *FS) Start(ctx context.Context, r *router.Router) error {
+	s.router = r
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
+	if s.ro {
+		return nil
+	}
+	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop} {
+		s.done.Go(work)
+	}
+	return s.PolicyChanged()
+}
+
+// Close commits and syncs what is there and ends the work in the background. No
+// call may be under way. Nothing is lost if ctx ends first: what was not sealed is when the
+// vault is next opened.
+func (s *FS) Close(ctx context.Context) error {
+	s.cancel()
+	s.done.Wait()
+	err := s.settleAll(ctx)
+	s.dropBodies()
+	if e := s.bodies.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// syncLoop bounds how far the ledger runs ahead of the disk, and removes what the
+// ledger durably does not need.
+func (s *FS) syncLoop() {
+	t := time.NewTicker(syncEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+		}
+		if s.db.Position() != s.db.Synced() {
+			if err := s.db.Sync(s.ctx, s.db.Position()); err != nil && s.ctx.Err() == nil {
+				s.log.WithError(err).Error("sync the ledger")
+				continue
+			}
+		}
+		s.dropBodies()
+	}
+}
+
+// retryLoop tries again, from time to time and when the router says that nodes
+// changed, what found too little space.
+func (s *FS) retryLoop() {
+	t := time.NewTicker(retryUnplaced)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+		case <-s.retry:
+		}
+		s.retryAll(s.ctx)
+	}
+}
+
+// kick wakes a loop that may be asleep.
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

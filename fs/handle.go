@@ -1,0 +1,223 @@
+package fs
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/fs/body"
+	"stasis/fs/names"
+)
+
+// Handle is an open file. Its methods may be called concurrently, but for Release,
+// which is the last.
+type Handle struct {
+	s        *FS
+	f        *file
+	write    bool
+	released atomic.Bool
+}
+
+// Open opens a regular file. flags are those of open(2); O_TRUNC cuts it.
+func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, error) {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return nil, err
+	}
+	switch in.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, syscall.EISDIR
+	default:
+		return nil, syscall.EINVAL
+	}
+	write := flags&unix.O_ACCMODE != unix.O_RDONLY
+	if s.ro && write {
+		return nil, syscall.EROFS
+	}
+	h := s.open(ino, write)
+	if write && flags&unix.O_TRUNC != 0 {
+		if err := s.truncate(ctx, h.f, 0); err != nil {
+			h.Release()
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (s *FS) open(ino names.Ino, write bool) *Handle {
+	f := s.pin(ino)
+	if write {
+		s.mu.Lock()
+		f.writers++
+		s.mu.Unlock()
+	}
+	return &Handle{s: s, f: f, write: write}
+}
+
+// Ino is the inode of the file.
+func (h *Handle) Ino() names.Ino { return h.f.ino }
+
+// ReadAt fills p from off and gives the number of bytes, fewer only at the end of the
+// file.
+func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, syscall.EINVAL
+	}
+	return h.s.read(ctx, h.f, p, off)
+}
+
+// WriteAt puts p at off. killSUID clears the bits that an unprivileged write clears.
+func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64, killSUID bool) (int, error) {
+	if !h.write {
+		return 0, syscall.EBADF
+	}
+	return h.s.write(ctx, h.f, p, off, killSUID)
+}
+
+// Flush commits what was written: it comes at every close(2), and only its error
+// is the close's. NoSpace or Quota if too few places have room.
+func (h *Handle) Flush(ctx context.Context) error {
+	if !h.write {
+		return nil
+	}
+	return h.s.commit(ctx, h.f)
+}
+
+// Fsync makes the file durable on this machine, with its names.
+func (h *Handle) Fsync(ctx context.Context) error { return h.s.fsync(ctx, h.f) }
+
+// Release ends the handle. Without a writer left the content is frozen.
+func (h *Handle) Release() {
+	if h.released.Swap(true) {
+		return
+	}
+	s, f := h.s, h.f
+	frozen := false
+	if h.write {
+		s.mu.Lock()
+		f.writers--
+		frozen = f.writers == 0
+		s.mu.Unlock()
+	}
+	if frozen {
+		f.mu.RLock()
+		frozen = f.body != nil
+		f.mu.RUnlock()
+	}
+	s.unpin(f)
+	if frozen {
+		s.sealLater(f.ino)
+	}
+}
+
+// closeWriter does for a change without a handle what a close does for one with.
+func (s *FS) closeWriter(ctx context.Context, f *file) error {
+	if s.writing(f) {
+		return nil
+	}
+	err := s.commit(ctx, f)
+	s.sealLater(f.ino)
+	return err
+}
+
+// Seek is lseek for SEEK_DATA and SEEK_HOLE. A hole is what neither the body nor the
+// settled content has.
+func (h *Handle) Seek(ctx context.Context, off int64, whence int) (int64, error) {
+	size, data, err := h.s.dataAt(h.f, off)
+	if err != nil {
+		return 0, err
+	}
+	if off < 0 || off >= size {
+		return 0, syscall.ENXIO
+	}
+	switch whence {
+	case unix.SEEK_DATA:
+		for !data.is {
+			if off = data.end; off >= size {
+				return 0, syscall.ENXIO
+			}
+			if size, data, err = h.s.dataAt(h.f, off); err != nil {
+				return 0, err
+			}
+		}
+	case unix.SEEK_HOLE:
+		for data.is && off < size {
+			if off = data.end; off >= size {
+				return size, nil
+			}
+			if size, data, err = h.s.dataAt(h.f, off); err != nil {
+				return 0, err
+			}
+		}
+	default:
+		return 0, syscall.EINVAL
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	return off, nil
+}
+
+// stretch is a run of bytes that are all data, or all hole.
+type stretch struct {
+	is  bool
+	end int64
+}
+
+// dataAt says what there is at an offset of a file, and up to where.
+func (s *FS) dataAt(f *file, off int64) (size int64, st stretch, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	in, err := s.tree.Get(f.ino)
+	if err != nil {
+		return 0, st, err
+	}
+	size, limit := in.Size, in.Size
+	if off < 0 {
+		return size, st, nil
+	}
+	if b := f.body; b != nil {
+		size, limit = f.size, f.record.Limit
+		if off >= size {
+			return size, st, nil
+		}
+		if b.Whole() {
+			is, end, err := wholeAt(b, off, size)
+			return size, stretch{is, end}, err
+		}
+		run, held := b.Held(off/body.Unit*body.Unit, size)
+		end := off/body.Unit*body.Unit + run
+		if held || off >= limit {
+			return size, stretch{held, end}, nil
+		}
+		limit = min(limit, end)
+	}
+	if off >= size {
+		return size, st, nil
+	}
+	es, err := s.extents(in.List, off, 1)
+	switch {
+	case err != nil:
+		return size, st, err
+	case in.List == 0 || len(es) == 0 || es[0].Offset >= limit:
+		return size, stretch{false, max(limit, off+1)}, nil
+	case es[0].Offset > off:
+		return size, stretch{false, es[0].Offset}, nil
+	}
+	return size, stretch{true, min(es[0].End(), limit)}, nil
+}
+
+// wholeAt asks the filesystem that a whole body lies on.
+func wholeAt(b *body.Body, off, size int64) (bool, int64, error) {
+	from, to, err := b.NextData(off)
+	if err != nil {
+		return false, 0, err
+	}
+	if from > off {
+		return false, min(from, size), nil
+	}
+	return true, min(to, size), nil
+}

@@ -1,0 +1,57 @@
+package fs
+
+import "time"
+
+const (
+	// sealDelay is how long a closed file rests before it is cut into crates: what is
+	// renamed, rewritten or removed within it never goes anywhere.
+	sealDelay = time.Second
+	// sealBatch is the most files that share one sync.
+	sealBatch = 512
+	// sealBacklog is how many closed files may rest at once; past it they are sealed
+	// early.
+	sealBacklog = 4096
+	// sealTries is how often a file that is being written is synced beside its writers
+	// before they are held up for it.
+	sealTries = 3
+	// sealSyncAll is from how many files on a batch is synced with one syncfs.
+	sealSyncAll = 8
+	// sealLarge is the size, in bytes, from which a body is synced in a lane of its own, so
+	// that small files don't wait for it.
+	sealLarge = 16 << 20
+	// syncEvery is how long, at most, the ledger runs ahead of what survives a power cut.
+	syncEvery = 2 * time.Second
+	// stampSlack is how far the stamps of the filesystem that bodies lie on may be ahead
+	// of names.Now when both are taken at once: it may stamp finer than the coarse clock
+	// ticks.
+	stampSlack = 10 * time.Millisecond
+	// retryUnplaced is how often content that found no space is tried again unasked.
+	retryUnplaced = 30 * time.Second
+	// extentsPerUpdate bounds one ledger update: each extent costs up to three keys.
+	extentsPerUpdate = 24
+	// updateKeys is the most keys this package puts into one update of the ledger, which
+	// allows 100.
+	// Names' own keys come on top where an inode is removed in the same update.
+	updateKeys = 85
+	// makeRoomWait bounds how long a close waits for the discards that make room for it,
+	// and makeRoomPoll is how often it looks.
+	makeRoomWait = 2 * time.Second
+	makeRoomPoll = 50 * time.Millisecond
+	// anyCopies stands for every copy that is wanted.
+	anyCopies = 1 << 16
+	// extentsPerScan is how many extents one scan of the ledger gives.
+	extentsPerScan = 64
+	// readRetries is how often a read starts anew because the content was switched
+	// under it.
+	readRetries = 4
+	// shutdownSync bounds the last sync of bodies and ledger.
+	shutdownSync = 2 * time.Minute
+	// sealPoll is how often a wait looks whether everything that was closed is sealed.
+	sealPoll = 10 * time.Millisecond
+	// waitBurst is how long a wait lets news gather, and waitLook how often it looks
+	// without any.
+	waitBurst = 20 * time.Millisecond
+	waitLook  = 2 * time.Second
+	// MaxFileSize is the largest file, in bytes.
+	MaxFileSize = 1 << 50
+)

@@ -1,0 +1,255 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/fs/names"
+)
+
+// Ref counts a reference that the kernel got to an inode.
+func (s *FS) Ref(ino names.Ino) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs[ino]++
+}
+
+// Forget takes n of the kernel's references back. More than there are is no error.
+func (s *FS) Forget(ino names.Ino, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs[ino] > n {
+		s.refs[ino] -= n
+		return
+	}
+	delete(s.refs, ino)
+	s.reapLater(ino)
+}
+
+// referTo gives the attributes of an inode that goes to the kernel, which then holds a
+// reference to it.
+func (s *FS) referTo(in names.Inode, err error) (Attr, error) {
+	if err != nil {
+		return Attr{}, err
+	}
+	a, err := s.GetAttr(in.Ino)
+	if err == nil {
+		s.Ref(in.Ino)
+	}
+	return a, err
+}
+
+// Lookup gives the inode that a name leads to, and counts a reference to it.
+func (s *FS) Lookup(parent names.Ino, name string) (Attr, error) {
+	return s.referTo(s.tree.Lookup(parent, name))
+}
+
+// Parent gives the directory that a directory lies in.
+func (s *FS) Parent(dir names.Ino) (names.Ino, error) {
+	in, err := s.tree.Get(dir)
+	return in.Parent, err
+}
+
+// ReadDir gives the entries of a directory after a cookie; see names.Tree. It counts no
+// references.
+func (s *FS) ReadDir(dir names.Ino, cookie uint64, limit int) ([]names.Entry, error) {
+	return s.tree.ReadDir(dir, cookie, limit)
+}
+
+// Readlink gives the target of a symlink. EINVAL for anything else.
+func (s *FS) Readlink(ino names.Ino) (string, error) {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return "", err
+	}
+	if !in.IsSymlink() {
+		return "", syscall.EINVAL
+	}
+	return in.Target, nil
+}
+
+// Make makes a file, directory, symlink or special file, and counts a reference to it.
+func (s *FS) Make(parent names.Ino, name string, spec names.Spec) (Attr, error) {
+	if s.ro {
+		return Attr{}, syscall.EROFS
+	}
+	in, _, err := s.tree.Create(parent, name, spec)
+	if err != nil {
+		return Attr{}, err
+	}
+	s.Ref(in.Ino)
+	return s.attrOf(in)
+}
+
+// Create makes a regular file and opens it.
+func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32) (Attr, *Handle, error) {
+	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
+	a, err := s.Make(parent, name, spec)
+	if err != nil {
+		return a, nil, err
+	}
+	return a, s.open(a.Ino, flags&unix.O_ACCMODE != unix.O_RDONLY), nil
+}
+
+// Tmpfile makes a regular file without a name and opens it.
+func (s *FS) Tmpfile(parent names.Ino, spec names.Spec, flags uint32) (Attr, *Handle, error) {
+	if s.ro {
+		return Attr{}, nil, syscall.EROFS
+	}
+	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
+	in, _, err := s.tree.Tmpfile(parent, spec)
+	if err != nil {
+		return Attr{}, nil, err
+	}
+	s.mu.Lock()
+	s.refs[in.Ino]++
+	s.orphans[in.Ino] = struct{}{}
+	s.mu.Unlock()
+	a, err := s.attrOf(in)
+	return a, s.open(in.Ino, flags&unix.O_ACCMODE != unix.O_RDONLY), err
+}
+
+// Link gives an inode one more name, and counts a reference to it.
+func (s *FS) Link(ino, parent names.Ino, name string) (Attr, error) {
+	if s.ro {
+		return Attr{}, syscall.EROFS
+	}
+	in, _, err := s.tree.Link(ino, parent, name)
+	if err != nil {
+		return Attr{}, err
+	}
+	s.mu.Lock()
+	delete(s.orphans, ino)
+	f := s.files[ino]
+	rests := f != nil && f.writers == 0
+	s.mu.Unlock()
+	if rests {
+		s.sealLater(ino)
+	}
+	return s.referTo(in, nil)
+}
+
+// Unlink takes a name away. A file without further names goes when nobody uses it
+// any more.
+func (s *FS) Unlink(parent names.Ino, name string) error {
+	if s.ro {
+		return syscall.EROFS
+	}
+	in, _, err := s.tree.Unlink(parent, name)
+	if err == nil {
+		s.left(in)
+	}
+	return err
+}
+
+// Rmdir removes an empty directory.
+func (s *FS) Rmdir(parent names.Ino, name string) error {
+	if s.ro {
+		return syscall.EROFS
+	}
+	in, _, err := s.tree.Rmdir(parent, name)
+	if err == nil {
+		s.left(in)
+	}
+	return err
+}
+
+// left notes an inode that lost a name.
+func (s *FS) left(in names.Inode) {
+	if in.Nlink > 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.orphans[in.Ino] = struct{}{}
+	s.reapLater(in.Ino)
+}
+
+// Rename moves a name. flags are those of renameat2(2); RENAME_WHITEOUT is EINVAL.
+func (s *FS) Rename(from names.Ino, name string, to names.Ino, newName string, flags uint32) error {
+	if s.ro {
+		return syscall.EROFS
+	}
+	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
+		return syscall.EINVAL
+	}
+	r := names.Rename{From: from, Name: name, To: to, NewName: newName,
+		NoReplace: flags&unix.RENAME_NOREPLACE != 0, Exchange: flags&unix.RENAME_EXCHANGE != 0}
+	in, err := s.tree.Lookup(from, name)
+	if err != nil {
+		return err
+	}
+	if in.IsRegular() && in.List == 0 {
+		if f := s.pinned(in.Ino); f != nil {
+			defer s.unpin(f)
+			// Held so that the body is what it is found to be until the name is moved.
+			f.mu.RLock()
+			defer f.mu.RUnlock()
+			r.Inherit = f.body != nil && f.body.Whole() && !f.record.Settled
+		}
+	}
+	replaced, _, err := s.tree.Rename(r)
+	if err == nil && replaced != nil {
+		s.left(*replaced)
+	}
+	return err
+}
+
+// FsyncDir makes the names in a directory durable.
+func (s *FS) FsyncDir(ctx context.Context) error {
+	return s.db.Sync(ctx, s.db.Position())
+}
+
+// walk runs fn over dir and everything below it, directories before what is in them.
+// What is made, moved or removed meanwhile may be seen or not.
+func (s *FS) walk(ctx context.Context, ino names.Ino, path string, fn func(path string, in names.Inode) error) error {
+	in, err := s.tree.Get(ino)
+	if err == syscall.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := fn(path, in); err != nil || !in.IsDir() {
+		return err
+	}
+	if path == "/" {
+		path = ""
+	}
+	last := s.tree.LastCookie()
+	for cookie := uint64(0); ; {
+		es, err := s.tree.ReadDir(ino, cookie, extentsPerScan)
+		if err == syscall.ENOENT || err == nil && len(es) == 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if e.Cookie > last {
+				return nil
+			}
+			if err := s.walk(ctx, e.Ino, path+"/"+e.Name, fn); err != nil {
+				return err
+			}
+			cookie = e.Cookie
+		}
+	}
+}
+
+// find gives the inode of a path from the vault's root. Symlinks are not followed.
+func (s *FS) find(path string) (names.Inode, error) {
+	in, err := s.tree.Get(names.Root)
+	for name := range components(path) {
+		if err != nil {
+			return in, err
+		}
+		in, err = s.tree.Lookup(in.Ino, name)
+	}
+	return in, err
+}

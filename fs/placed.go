@@ -1,0 +1,181 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"stasis/fs/body"
+	"stasis/fs/extent"
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// Placed hears from the router that receipts came in.
+func (s *FS) Placed(ms []router.Manifest) {
+	var done []store.CrateID
+	for _, m := range ms {
+		if m.Copies() >= m.Wanted {
+			done = append(done, m.Crate)
+		}
+	}
+	if err := s.unlie(done...); err != nil {
+		s.log.WithError(err).Error("record that bodies are not needed any more")
+	}
+	for _, m := range ms {
+		ino := names.Ino(m.Origin)
+		if m.Copies() < m.Wanted && m.Outstanding() > 0 {
+			if s.waiting.waits(ino, m.Crate) {
+				s.release(ino)
+			}
+			continue
+		}
+		if known, last := s.waiting.arrived(ino, m.Crate); last {
+			if err := s.assess(ino); err != nil {
+				s.log.WithError(err).WithField("inode", ino).Error("record that a file has its copies")
+			}
+		} else if known {
+			s.release(ino)
+		}
+	}
+	s.notify()
+}
+
+// Adopted hears that a body was renamed into a node, which serves it now.
+func (s *FS) Adopted(c store.CrateID, _ store.NodeID) {
+	if err := s.unlie(c); err != nil {
+		s.log.WithError(err).Error("record that a body was adopted")
+	}
+}
+
+// NodesChanged hears that what found no room may find some now.
+func (s *FS) NodesChanged() { kick(s.retry) }
+
+// Retired hears that a crate can't be trusted to be the same everywhere: its bytes
+// are put into a body, from where they go into a new crate.
+func (s *FS) Retired(m router.Manifest) {
+	s.done.Go(func() {
+		if err := s.renew(s.ctx, names.Ino(m.Origin), m.Crate); err != nil && s.ctx.Err() == nil {
+			s.log.WithError(err).WithField("crate", m.Crate).Error("make a new crate for one that was retired")
+		}
+	})
+}
+
+// renew copies what an inode has of a crate into its body.
+func (s *FS) renew(ctx context.Context, ino names.Ino, c store.CrateID) error {
+	f := s.pin(ino)
+	defer s.unpin(f)
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return err
+	}
+	var units []int64
+	err = s.eachExtent(in.List, func(e extent.Extent) error {
+		if e.Crate == c {
+			for u := e.Offset / body.Unit; u*body.Unit < e.End(); u++ {
+				units = append(units, u)
+			}
+		}
+		return nil
+	})
+	for ; err == nil && len(units) > 0; units = units[min(len(units), store.BlockSize/body.Unit):] {
+		n := min(len(units), store.BlockSize/body.Unit)
+		err = s.change(ctx, f, units[:n], func() error { return nil })
+	}
+	if err != nil {
+		return err
+	}
+	return s.closeWriter(ctx, f)
+}
+
+// assess compares an inode's settled content with what its policy wants, marks the
+// inode accordingly and lets go of what was replaced.
+func (s *FS) assess(ino names.Ino) error {
+	st, err := s.examine(ino)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // removed meanwhile; its records go with it
+	}
+	if err != nil {
+		return err
+	}
+	s.waiting.set(ino, st.waits)
+	f := s.pinned(ino)
+	if f != nil {
+		defer s.unpin(f)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.body != nil {
+			// Newer content is on its way, and its marks count.
+			return nil
+		}
+	}
+	_, err = s.local.Update(func(tx *ledger.Tx) error {
+		switch {
+		case st.copies >= st.wanted:
+			tx.Delete(key(tableAttention, uint64(ino)))
+			return nil
+		case len(st.waits) > 0:
+			return putAttention(tx, ino, attentionRecord{State: Pending, Bytes: st.size, Reason: st.reason})
+		}
+		return putAttention(tx, ino, attentionRecord{State: Short, Bytes: st.size, Reason: st.reason})
+	})
+	if err == nil {
+		s.release(ino)
+	}
+	return err
+}
+
+// held is what is known of the settled content of an inode.
+type held struct {
+	list           names.ListID
+	size           int64
+	copies, wanted int // the least over the extents, anyCopies if there are none; what is wanted now
+	waits          []store.CrateID
+	reason         string
+}
+
+// examine reads the manifests of an inode's settled content.
+func (s *FS) examine(ino names.Ino) (held, error) {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return held{}, err
+	}
+	pol, err := s.effective(ino)
+	if err != nil {
+		return held{}, err
+	}
+	h := held{list: in.List, size: in.Size, copies: anyCopies, wanted: pol.Copies}
+	seen := store.CrateID{}
+	err = s.eachExtent(in.List, func(e extent.Extent) error {
+		if e.Crate == seen {
+			return nil
+		}
+		seen = e.Crate
+		m, err := s.router.Manifest(e.Crate)
+		if err != nil {
+			return err
+		}
+		n := m.Copies()
+		h.copies = min(h.copies, n)
+		if n < h.wanted && m.Outstanding() > 0 {
+			h.waits = append(h.waits, e.Crate)
+		}
+		return nil
+	})
+	return h, err
+}
+
+// leastCopies is how many copies the crate has that has the fewest.
+func (s *FS) leastCopies(crates map[store.CrateID]bool) int {
+	least := anyCopies
+	for c := range crates {
+		m, err := s.router.Manifest(c)
+		if err != nil {
+			return 0
+		}
+		least = min(least, m.Copies())
+	}
+	return least
+}

@@ -1,0 +1,441 @@
+package fs
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/fs/extent"
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// recover makes what an earlier run left fit again.
+//
+// After a kill, what lies in the page cache is as good as on the disk, and bodies are
+// taken as they lie. After a power cut only what was synced counts: a body that was
+// not is set aside, and the settled content of its inode stands.
+func (s *FS) recover(ctx context.Context) error {
+	cut, err := s.wasPowerCut()
+	if err != nil {
+		return err
+	}
+	known := make(map[store.CrateID]bool) // bodies that something names
+	if err := s.recoverBodies(ctx, cut, known); err != nil {
+		return err
+	}
+	own, err := s.shared.Scan([]byte{'p'}, []byte{'p' + 1}, 1)
+	if err != nil {
+		return err
+	}
+	s.policies.Store(len(own) > 0)
+	if s.ro {
+		return nil
+	}
+	if err := s.recoverLying(known); err != nil {
+		return err
+	}
+	if err := s.recoverAttention(); err != nil {
+		return err
+	}
+	if err := s.recoverDrops(known); err != nil {
+		return err
+	}
+	if err := s.sweepBodies(known); err != nil {
+		return err
+	}
+	if s.reapable, err = s.tree.Orphans(); err != nil {
+		return err
+	}
+	return s.recordBoot()
+}
+
+// boot names the run of the kernel and the mount of the filesystem that bodies lie
+// on. While both are the same, nothing that was written has been lost.
+func (s *FS) boot() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", &store.Error{Kind: store.Unavailable, Op: "read the id of this boot", Err: err}
+	}
+	var st unix.Statx_t
+	const mntIDUnique = 0x4000 // STATX_MNT_ID_UNIQUE, Linux 6.8
+	if err := unix.Statx(unix.AT_FDCWD, s.bodies.Root(), unix.AT_STATX_DONT_SYNC, mntIDUnique|unix.STATX_MNT_ID, &st); err != nil {
+		return "", &store.Error{Kind: store.Unavailable, Op: "read the mount of", Subject: s.bodies.Root(), Err: err}
+	}
+	// Before Linux 6.8 mount ids are used again, so that a remount may look like the mount
+	// before: the time the filesystem's root directory was made does not help there, and
+	// nothing else tells. Such a kernel treats every start as one after a power cut.
+	if st.Mask&mntIDUnique == 0 {
+		return "", nil
+	}
+	return strings.TrimSpace(string(id)) + fmt.Sprintf(" %d", st.Mnt_id), nil
+}
+
+var (
+	bootKey    = []byte{tableBoot}
+	defaultKey = []byte{tableDefault}
+)
+
+// wasPowerCut reports whether the machine, or the filesystem of the bodies, was
+// started anew since this vault was last used.
+func (s *FS) wasPowerCut() (bool, error) {
+	v, ok, err := s.local.Get(bootKey)
+	if err != nil || !ok {
+		return ok, err
+	}
+	now, err := s.boot()
+	return now == "" || string(v) != now, err
+}
+
+func (s *FS) recordBoot() error {
+	now, err := s.boot()
+	if err != nil {
+		return err
+	}
+	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(bootKey, []byte(now))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.db.Sync(s.ctx, pos)
+}
+
+// each runs fn over the records of a local table. The key comes without its table
+// byte; fn may change the table.
+func each(space *ledger.Space, table byte, fn func(key, value []byte) error) error {
+	from, to := []byte{table}, []byte{table + 1}
+	for {
+		pairs, err := space.Scan(from, to, ledger.MaxScan)
+		if err != nil {
+			return err
+		}
+		for _, p := range pairs {
+			if err := fn(p.Key[1:], p.Value); err != nil {
+				return err
+			}
+		}
+		if len(pairs) < ledger.MaxScan {
+			return nil
+		}
+		from = append(pairs[len(pairs)-1].Key, 0)
+	}
+}
+
+func inoOf(k []byte) (names.Ino, error) {
+	if len(k) != 8 {
+		return 0, &store.Error{Kind: store.Corrupt, Op: "read the ledger", Detail: "a key is not whole"}
+	}
+	return names.Ino(binary.BigEndian.Uint64(k)), nil
+}
+
+func (s *FS) recoverBodies(ctx context.Context, cut bool, known map[store.CrateID]bool) error {
+	return each(s.local, tableBody, func(k, v []byte) error {
+		ino, err := inoOf(k)
+		if err != nil {
+			return err
+		}
+		r, err := decodeBody(v)
+		if err != nil {
+			return err
+		}
+		known[r.Body] = true
+		return s.recoverBody(ctx, ino, r, cut)
+	})
+}
+
+func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut bool) error {
+	in, err := s.tree.Get(ino)
+	if errors.Is(err, syscall.ENOENT) {
+		return s.dropRecord(ino, r)
+	}
+	if err != nil {
+		return err
+	}
+	sealed := r.List != 0 && in.List == r.List
+	if s.ro {
+		// Nothing is changed: what is sealed or does not count is served from the list.
+		if sealed || cut && !r.Settled {
+			return nil
+		}
+		return s.serveBody(in, r, cut)
+	}
+	if r.Planned {
+		s.router.Restore(r.Plan)
+	}
+	if sealed {
+		return s.finishSeal(ino, r)
+	}
+	if cut && !r.Settled {
+		return s.setAside(ino, r)
+	}
+	if err := s.serveBody(in, r, cut); err != nil {
+		return s.lostBody(ino, r, err)
+	}
+	s.sealLater(ino)
+	return nil
+}
+
+// serveBody makes a body the content of its inode again.
+func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
+	b, err := s.bodies.Load(r.Body, r.Whole, cut)
+	if err != nil {
+		return err
+	}
+	ino := in.Ino
+	f := &file{ino: ino, body: b, record: r, size: r.Size}
+	size, err := b.Size()
+	if err != nil {
+		return err
+	}
+	switch {
+	case !cut:
+		f.size = size
+	case size < r.Size:
+		// The synced size was on the disk; less means that a truncation came through.
+		f.size = size
+	case size > r.Size:
+		if err := b.Truncate(r.Size); err != nil {
+			return err
+		}
+	}
+	if written, err := b.Modified(); err != nil {
+		return err
+	} else if !cut && written > in.Ctime+int64(stampSlack) {
+		// The last writes had not been committed: their time is the file's.
+		f.mtime, f.timed = written, true
+	}
+	if err := b.Release(); err != nil {
+		return err
+	}
+	f.record.List = 0
+	f.changes, f.writes = 1, 1
+	if cut {
+		f.synced = 1
+	}
+	s.files[ino] = f
+	return nil
+}
+
+// dropRecord forgets the body of an inode that is gone.
+func (s *FS) dropRecord(ino names.Ino, r bodyRecord) error {
+	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(key(tableBody, uint64(ino)))
+		tx.Delete(key(tableAttention, uint64(ino)))
+		dropTx(tx, r.Body)
+		return nil
+	})
+	if err == nil {
+		s.drops.add(r.Body, pos)
+	}
+	return err
+}
+
+// setAside takes a body that was not synced out of use.
+func (s *FS) setAside(ino names.Ino, r bodyRecord) error {
+	s.router.Return(r.Plan)
+	path, err := s.tree.Path(ino)
+	if err != nil {
+		path = fmt.Sprintf("inode %d", ino)
+	}
+	log := s.log.WithField("file", path)
+	to, err := s.bodies.SetAside(r.Body, fmt.Sprintf("%d-%s", ino, r.Body))
+	switch {
+	case err == nil:
+		log.WithField("kept", to).Warn("the last content written was not on the disk when the machine stopped; the file has the content before it")
+	case os.IsNotExist(err):
+		log.Warn("the last content written did not reach the disk before the machine stopped; the file has the content before it")
+	default:
+		return err
+	}
+	return s.fallBack(ino)
+}
+
+// lostBody deals with a body that should be there and can't be read.
+func (s *FS) lostBody(ino names.Ino, r bodyRecord, cause error) error {
+	s.router.Return(r.Plan)
+	s.log.WithError(cause).WithField("inode", ino).Error("the body of a file is lost; the file has the content before it")
+	return s.fallBack(ino)
+}
+
+// fallBack makes the settled content of an inode what counts. Its time of change is
+// now: a program that compares times and sizes must see that this is not what it wrote.
+func (s *FS) fallBack(ino names.Ino) error {
+	now := names.Now()
+	if _, _, err := s.tree.Update(ino, func(in *names.Inode) error {
+		in.Mtime, in.Ctime = now, now
+		return nil
+	}); err != nil {
+		return err
+	}
+	_, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(key(tableBody, uint64(ino)))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.assess(ino)
+}
+
+// finishSeal does what was left to do when the inode had been switched to a new
+// list: the crates go into the queues.
+func (s *FS) finishSeal(ino names.Ino, r bodyRecord) error {
+	var added []router.Added
+	made := 0
+	err := s.eachExtent(r.List, func(e extent.Extent) error {
+		lr, ok, err := s.lies(e.Crate)
+		if err != nil || !ok || lr.Body != r.Body {
+			return err
+		}
+		made++
+		a, err := s.enqueue(ino, []extent.Extent{e}, r.Plan)
+		added = append(added, a...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(key(tableBody, uint64(ino)))
+		if made == 0 {
+			dropTx(tx, r.Body)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if made > 0 {
+		s.router.Handover(r.Plan, added...)
+	} else {
+		s.router.Return(r.Plan)
+		s.drops.add(r.Body, pos)
+	}
+	return nil
+}
+
+// recoverLying forgets crates in bodies that nothing refers to, and counts the
+// others anew.
+func (s *FS) recoverLying(known map[store.CrateID]bool) error {
+	counts := make(map[store.CrateID]uint64)
+	wrong := make(map[store.CrateID]bool)
+	var stale []store.CrateID
+	err := each(s.local, tableLying, func(k, v []byte) error {
+		var c store.CrateID
+		copy(c[:], k)
+		r, err := decodeLying(v)
+		if err != nil {
+			return err
+		}
+		referred, err := s.referred(c)
+		if err != nil {
+			return err
+		}
+		if !referred {
+			stale = append(stale, c)
+			wrong[r.Body] = true
+			return nil
+		}
+		known[r.Body] = true
+		counts[r.Body]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range stale {
+		if _, err := s.local.Update(func(tx *ledger.Tx) error {
+			tx.Delete(crateKey(tableLying, c))
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	for b := range wrong {
+		if _, err := s.local.Update(func(tx *ledger.Tx) error {
+			if counts[b] == 0 && !known[b] {
+				dropTx(tx, b)
+			}
+			if counts[b] > 1 {
+				tx.Put(crateKey(tableLiers, b), binary.AppendUvarint(nil, counts[b]))
+			} else {
+				tx.Delete(crateKey(tableLiers, b))
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *FS) referred(c store.CrateID) (bool, error) {
+	_, ok, err := s.shared.Get(crateKey(tableRefs, c))
+	return ok, err
+}
+
+// recoverAttention finds out anew what the inodes wait for that are not durable.
+func (s *FS) recoverAttention() error {
+	return s.eachAttention(func(ino names.Ino, a attentionRecord) error {
+		if f := s.files[ino]; f != nil || a.State == Short {
+			return nil
+		}
+		_, err := s.tree.Get(ino)
+		if errors.Is(err, syscall.ENOENT) {
+			_, err := s.local.Update(func(tx *ledger.Tx) error {
+				tx.Delete(key(tableAttention, uint64(ino)))
+				return nil
+			})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		return s.assess(ino)
+	})
+}
+
+// eachAttention runs fn over the inodes that are not durable.
+func (s *FS) eachAttention(fn func(names.Ino, attentionRecord) error) error {
+	return each(s.local, tableAttention, func(k, v []byte) error {
+		ino, err := inoOf(k)
+		if err != nil {
+			return err
+		}
+		a, err := decodeAttention(v)
+		if err != nil {
+			return err
+		}
+		return fn(ino, a)
+	})
+}
+
+// settleAll commits and syncs every body, for a clean end.
+func (s *FS) settleAll(ctx context.Context) error {
+	if s.ro {
+		return nil
+	}
+	var errs error
+	for _, f := range s.inUse() {
+		if err := s.commit(ctx, f); err != nil && !isSpace(err) {
+			errs = errors.Join(errs, err)
+		}
+		f.mu.Lock()
+		if f.body != nil {
+			errs = errors.Join(errs, s.syncBody(f))
+		}
+		f.mu.Unlock()
+		s.unpin(f)
+	}
+	return errors.Join(errs, s.db.Sync(ctx, s.db.Position()))
+}

@@ -1,0 +1,417 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"stasis/fs/body"
+	"stasis/fs/extent"
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// errBusy says that a file can't be sealed at the moment: it is being written, or
+// has no place.
+var errBusy = errors.New("the file is being written")
+
+// complete fills the blocks that a sparse body holds in part, so that they can be
+// crates: units come from the settled content. Writers may go on meanwhile.
+func (s *FS) complete(ctx context.Context, f *file) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for try := 0; f.body != nil && !f.body.Whole(); {
+		units, err := f.incomplete()
+		if err != nil || len(units) == 0 {
+			return err
+		}
+		moved, err := s.fetch(ctx, f, units)
+		if err != nil && (!moved || try == readRetries) {
+			return err
+		}
+		try++
+	}
+	return nil
+}
+
+// incomplete gives some units, a block's worth at most, that blocks of the body
+// lack and the settled content has.
+func (f *file) incomplete() (units []int64, err error) {
+	spans, err := f.body.Data(f.size)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range spans {
+		end := min(p.Offset+p.Length, f.record.Limit)
+		for at := p.Offset; at < end; {
+			n, held := f.body.Held(at, end)
+			if held {
+				at += n
+				continue
+			}
+			for u := at / body.Unit; u*body.Unit < at+n; u++ {
+				if units = append(units, u); len(units) == store.BlockSize/body.Unit {
+					return units, nil
+				}
+			}
+			at += n
+		}
+	}
+	return units, nil
+}
+
+// switchOver makes crates of a body that is synced and makes them the settled
+// content of its inode. From the moment that the inode names the new list the body is
+// only where its crates lie. sent says whether there are crates to send. The caller holds
+// f.sealing.
+func (s *FS) switchOver(ctx context.Context, f *file) (sent bool, err error) {
+	f.committing.Lock()
+	defer f.committing.Unlock()
+	if err := s.commitHeld(ctx, f); err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.body == nil {
+		return false, nil
+	}
+	in, err := s.tree.Get(f.ino)
+	if err != nil {
+		return false, err
+	}
+	if in.Nlink == 0 {
+		return false, syscall.ENOENT
+	}
+	if f.changes != f.committed || f.writes != f.synced || !f.record.Planned {
+		return false, errBusy
+	}
+	spans, err := f.body.Data(f.size)
+	if err != nil {
+		return false, err
+	}
+	pieces := cut(spans)
+	var base []extent.Extent
+	if !f.body.Whole() {
+		if err := s.eachExtent(in.List, func(e extent.Extent) error { base = append(base, e); return nil }); err != nil {
+			return false, err
+		}
+	}
+	made := make([]extent.Extent, len(pieces))
+	for i, p := range pieces {
+		made[i] = extent.Extent{Offset: p.Offset, Length: p.Length, Crate: store.NewCrateID()}
+	}
+	sw := &change{f: f, made: made, list: extent.Overlay(base, made, f.record.Limit)}
+	if len(sw.list) > 0 {
+		if sw.id, err = s.tree.NewListID(); err != nil {
+			return false, err
+		}
+	}
+	return len(made) > 0, s.apply(sw)
+}
+
+// change is a new list about to become the content of an inode.
+type change struct {
+	f    *file
+	id   names.ListID
+	made []extent.Extent // the extents with a crate of their own, new
+	list []extent.Extent // all of them
+}
+
+// apply writes a change to the ledger. The order is what a crash between two of
+// the updates relies on (see recoverSeal): where the crates lie, the list, the
+// switch, the queue.
+func (s *FS) apply(c *change) error {
+	f := c.f
+	if err := s.lieAll(c); err != nil {
+		return err
+	}
+	s.building.add(c.id)
+	err := s.buildList(c)
+	s.building.remove(c.id)
+	if err != nil {
+		kick(s.tear)
+		return errors.Join(err, s.unmake(c))
+	}
+	added, err := s.enqueue(f.ino, c.made, f.record.Plan)
+	if err != nil {
+		return err
+	}
+	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(key(tableBody, uint64(f.ino)))
+		if len(c.made) == 0 {
+			dropTx(tx, f.body.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(c.made) > 0 {
+		s.router.Handover(f.record.Plan, added...)
+	} else {
+		s.router.Return(f.record.Plan)
+		s.drops.add(f.body.ID, pos)
+	}
+	if err := f.body.Release(); err != nil {
+		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
+	}
+	f.body, f.record = nil, bodyRecord{}
+	f.switches++
+	return nil
+}
+
+// unmake takes back what lieAll wrote for a change that was not made.
+func (s *FS) unmake(c *change) error {
+	rest := c.made
+	for len(rest) > 0 {
+		n := min(len(rest), updateKeys-1)
+		_, err := s.local.Update(func(tx *ledger.Tx) error {
+			for _, e := range rest[:n] {
+				tx.Delete(crateKey(tableLying, e.Crate))
+			}
+			tx.Delete(crateKey(tableLiers, c.f.body.ID))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// lieAll records where in the body each new crate lies, and which list is being
+// made.
+func (s *FS) lieAll(c *change) error {
+	f := c.f
+	r := f.record
+	r.List = c.id
+	rest := c.made
+	for first := true; first || len(rest) > 0; first = false {
+		n := min(len(rest), updateKeys-2)
+		_, err := s.local.Update(func(tx *ledger.Tx) error {
+			if first {
+				tx.Put(key(tableBody, uint64(f.ino)), r.encode())
+			}
+			lieTx(tx, f, rest[:n], len(c.made))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		rest = rest[n:]
+	}
+	f.record = r
+	return nil
+}
+
+// buildList writes the extents, references and manifests of a change and switches
+// the inode to it: in one update if it is small, else the list first, noted for tearing
+// down until the last update names it.
+func (s *FS) buildList(c *change) error {
+	f := c.f
+	fresh := make(map[store.CrateID]bool, len(c.made))
+	waits := s.waiting.of(f.ino)
+	var crates []store.CrateID // that the new content waits for
+	for _, e := range c.made {
+		fresh[e.Crate] = true
+		crates = append(crates, e.Crate)
+	}
+	for _, e := range c.list {
+		if waits[e.Crate] && !fresh[e.Crate] {
+			crates = append(crates, e.Crate)
+		}
+	}
+	old := teardownRecord{Copies: anyCopies}
+	if a, ok, err := s.attention(f.ino); err != nil {
+		return err
+	} else if ok && a.State != Durable && len(waits) > 0 {
+		old.Copies = s.leastCopies(waits)
+	}
+	// The new crates wait from before their manifests are there, so that no receipt
+	// comes too early.
+	s.waiting.set(f.ino, crates)
+	rest := c.list
+	for first := true; ; first = false {
+		n := min(len(rest), extentsPerUpdate)
+		last := n == len(rest)
+		_, err := s.shared.Update(func(tx *ledger.Tx) error {
+			for _, e := range rest[:n] {
+				if err := s.addExtentTx(tx, c, e, fresh[e.Crate]); err != nil {
+					return err
+				}
+			}
+			if !last {
+				tx.Put(teardownKey(0, c.id), (&teardownRecord{}).encode())
+				return nil
+			}
+			if !first {
+				tx.Delete(teardownKey(0, c.id))
+			}
+			return s.switchTx(tx, c, old)
+		})
+		if err != nil {
+			s.waiting.set(f.ino, keys(waits))
+			return err
+		}
+		if rest = rest[n:]; last {
+			return nil
+		}
+	}
+}
+
+// addExtentTx adds one extent to a list, with its reference and, for a new crate, its
+// manifest.
+func (s *FS) addExtentTx(tx *ledger.Tx, c *change, e extent.Extent, fresh bool) error {
+	tx.Put(extentKey(c.id, e.End()), e.Value())
+	n, err := references(tx, e.Crate)
+	if err != nil {
+		return err
+	}
+	putReferences(tx, e.Crate, n+1)
+	if !fresh {
+		return nil
+	}
+	return s.router.RegisterTx(tx, router.NewCrate{ID: e.Crate, Size: e.Length, Origin: uint64(c.f.ino), Plan: c.f.record.Plan})
+}
+
+// switchTx makes the new list the inode's, and notes the old one for tearing down.
+func (s *FS) switchTx(tx *ledger.Tx, c *change, old teardownRecord) error {
+	f := c.f
+	var before names.ListID
+	_, err := s.tree.UpdateTx(tx, f.ino, func(in *names.Inode) error {
+		before = in.List
+		in.List, in.Size = c.id, f.size
+		if f.timed {
+			in.Mtime, in.Ctime = f.mtime, max(f.mtime, in.Ctime)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if before != 0 {
+		tx.Put(teardownKey(f.ino, before), old.encode())
+	}
+	return nil
+}
+
+// enqueue hands crates to the router's queues.
+func (s *FS) enqueue(ino names.Ino, made []extent.Extent, plan router.Plan) ([]router.Added, error) {
+	var all []router.Added
+	per := max(1, updateKeys/max(1, len(plan.Targets)))
+	for len(made) > 0 {
+		n := min(len(made), per)
+		var added []router.Added
+		_, err := s.local.Update(func(tx *ledger.Tx) error {
+			added = added[:0]
+			for _, e := range made[:n] {
+				a, err := s.router.EnqueueTx(tx, e.Crate, e.Length, plan)
+				if err != nil {
+					return err
+				}
+				added = append(added, a)
+			}
+			return nil
+		})
+		if err != nil {
+			return all, err
+		}
+		all = append(all, added...)
+		made = made[n:]
+	}
+	return all, nil
+}
+
+func keys(m map[store.CrateID]bool) []store.CrateID {
+	out := make([]store.CrateID, 0, len(m))
+	for c := range m {
+		out = append(out, c)
+	}
+	return out
+}
+
+// seal makes the content of a file, as it is now, its settled content, if it isn't
+// already. With writers at work it seals what they have written so far. errBusy if they
+// write faster than it can be synced, or if there is no place for it.
+func (s *FS) seal(ctx context.Context, f *file) error {
+	f.sealing.Lock()
+	defer f.sealing.Unlock()
+	for range sealTries {
+		if err := s.commit(ctx, f); err != nil {
+			return err
+		}
+		if err := s.complete(ctx, f); err != nil {
+			return err
+		}
+		if err := s.syncApart(f); err != nil {
+			return err
+		}
+		if err := s.switchAndAssess(ctx, f); err != errBusy {
+			return err
+		}
+	}
+	return s.sealHeld(ctx, f)
+}
+
+// sealHeld seals with the writers held up for the last sync, which is short since the
+// ones before it.
+func (s *FS) sealHeld(ctx context.Context, f *file) error {
+	if err := s.complete(ctx, f); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	if f.body != nil {
+		if err := s.syncBody(f); err != nil {
+			f.mu.Unlock()
+			return err
+		}
+	}
+	f.mu.Unlock()
+	return s.switchAndAssess(ctx, f)
+}
+
+// syncApart syncs the body of a file while writers may go on.
+func (s *FS) syncApart(f *file) error {
+	f.mu.RLock()
+	b, writes, synced := f.body, f.writes, f.record.Settled && f.synced == f.writes
+	f.mu.RUnlock()
+	if b == nil || synced {
+		return nil
+	}
+	if err := b.SyncData(); err != nil {
+		return err
+	}
+	return s.settle(f, b, writes)
+}
+
+// settle records a sync of the body's data that was made without the lock of the
+// file, if nothing was written since.
+func (s *FS) settle(f *file, b *body.Body, writes uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.body != b || f.writes != writes || f.record.Settled && f.synced == writes {
+		return nil
+	}
+	if err := b.MarkSynced(); err != nil {
+		return err
+	}
+	f.synced = writes
+	return nil
+}
+
+// switchAndAssess is switchOver, and looks at the result where nothing is sent, so that
+// nothing will report.
+func (s *FS) switchAndAssess(ctx context.Context, f *file) error {
+	sent, err := s.switchOver(ctx, f)
+	if err != nil {
+		return err
+	}
+	s.notify()
+	if !sent {
+		return s.assess(f.ino)
+	}
+	return nil
+}

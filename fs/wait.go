@@ -1,0 +1,285 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stasis/fs/names"
+	"stasis/router"
+	"stasis/store"
+)
+
+// WaitRequest asks to wait for copies.
+type WaitRequest struct {
+	Paths  []string // from the vault's root; a directory means every file in it
+	Copies int      // of each; 0: as many as each wants
+	// Progress, unless nil, hears from time to time how much is left.
+	Progress func(files, bytes int64)
+}
+
+// Outcome is how a wait ended.
+type Outcome byte
+
+// The outcomes.
+const (
+	Reached    Outcome = iota
+	TimedOut           // the context's deadline came first
+	Impossible         // as things are the copies won't come
+)
+
+// WaitOutcome is how a wait ended, and what was in the way.
+type WaitOutcome struct {
+	Outcome Outcome
+	Detail  string
+}
+
+// Wait commits what is open below some paths and waits until that content has its
+// copies. What it says survives a power cut. An outcome other than Reached is no error.
+func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
+	w := &waiter{s: s, r: r, left: make(map[names.Ino]string)}
+	out, err := w.run(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return WaitOutcome{TimedOut, w.still()}, nil
+	}
+	if err != nil || out.Outcome != Reached {
+		return out, err
+	}
+	return out, s.db.Sync(ctx, s.db.Position())
+}
+
+type waiter struct {
+	s     *FS
+	r     WaitRequest
+	left  map[names.Ino]string // files without their copies yet, with a path of each
+	bytes int64
+}
+
+func (w *waiter) run(ctx context.Context) (WaitOutcome, error) {
+	s := w.s
+	if err := s.sealRested(ctx); err != nil {
+		return WaitOutcome{}, err
+	}
+	for _, path := range w.r.Paths {
+		in, err := s.find(path)
+		if err != nil {
+			return WaitOutcome{}, fmt.Errorf("find %s: %w", path, err)
+		}
+		err = s.walk(ctx, in.Ino, path, func(path string, in names.Inode) error {
+			if !in.IsRegular() {
+				return nil
+			}
+			if out, err := w.settle(ctx, path, in.Ino); err != nil || out != "" {
+				return errors.Join(err, impossible(out))
+			}
+			return nil
+		})
+		var no impossible
+		if errors.As(err, &no) {
+			return WaitOutcome{Impossible, string(no)}, nil
+		}
+		if err != nil {
+			return WaitOutcome{}, err
+		}
+	}
+	return w.watch(ctx)
+}
+
+// impossible is a sentence that ends a wait.
+type impossible string
+
+func (e impossible) Error() string { return string(e) }
+
+func (w *waiter) settle(ctx context.Context, path string, ino names.Ino) (no string, err error) {
+	if f := w.s.pinned(ino); f != nil {
+		err := w.s.seal(ctx, f)
+		w.s.unpin(f)
+		switch {
+		case gone(err):
+			return "", nil
+		case isSpace(err):
+			return fmt.Sprintf("%s: %v", path, err), nil
+		case err != nil && !errors.Is(err, errBusy):
+			return "", err
+		}
+	}
+	return w.look(path, ino)
+}
+
+// look notes whether a file has its copies, and says why it can't have them.
+func (w *waiter) look(path string, ino names.Ino) (no string, err error) {
+	if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
+		// Its last receipt is awaited; whether it can come is looked at with the others.
+		w.left[ino] = path
+		return w.stuck(path, ino)
+	}
+	h, err := w.s.examine(ino)
+	if gone(err) {
+		delete(w.left, ino)
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	want := w.r.Copies
+	if want == 0 {
+		want = h.wanted
+	}
+	if h.copies >= want {
+		delete(w.left, ino)
+		return "", nil
+	}
+	w.left[ino] = path
+	return w.stuck(path, ino)
+}
+
+// stuck says why a file can't get its copies as things are; empty if it can.
+func (w *waiter) stuck(path string, ino names.Ino) (string, error) {
+	s := w.s
+	in, err := s.tree.Get(ino)
+	if gone(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	pol, err := s.effective(ino)
+	if err != nil {
+		return "", err
+	}
+	want := w.r.Copies
+	if want == 0 {
+		want = pol.Copies
+	}
+	away := s.awayNodes()
+	var why string
+	err = s.eachCrate(in.List, func(id store.CrateID) error {
+		m, err := s.router.Manifest(id)
+		if err != nil || why != "" {
+			return err
+		}
+		can, lacking := m.Copies(), ""
+		for _, d := range m.Destinations {
+			if d.State == router.Verified {
+				continue
+			}
+			if n, is := away[d.Node]; is {
+				lacking = n
+			} else {
+				can++
+			}
+		}
+		if can >= want {
+			return nil
+		}
+		why = fmt.Sprintf("%s has %s and can get %d of the %d as things are", path, copiesText(m.Copies()), can, want)
+		if lacking != "" {
+			why += ": node " + lacking
+		} else if a, ok, err := s.attention(ino); err != nil {
+			return err
+		} else if ok && a.Reason != "" {
+			why += ": " + a.Reason
+		} else if want > pol.Copies {
+			why += fmt.Sprintf(": the policy in force wants %d; raise it with `stasis policy set`", pol.Copies)
+		}
+		return nil
+	})
+	return why, err
+}
+
+// awayNodes gives the nodes that don't take anything at the moment, and why.
+func (s *FS) awayNodes() map[store.NodeID]string {
+	away := make(map[store.NodeID]string)
+	for _, n := range s.router.Status(s.ctx) {
+		if !n.Configured {
+			away[n.ID] = fmt.Sprintf("%q was removed", n.Name)
+		} else if n.State == router.Missing || n.State == router.Unreachable {
+			away[n.ID] = fmt.Sprintf("%q is %s", n.Name, n.State)
+		} else if !n.Durable {
+			away[n.ID] = fmt.Sprintf("%q is memory, which does not count", n.Name)
+		}
+	}
+	return away
+}
+
+// watch waits until nothing is left.
+func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
+	for {
+		next := w.s.changed.next()
+		for ino, path := range w.left {
+			if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
+				continue
+			}
+			no, err := w.look(path, ino)
+			if err != nil {
+				return WaitOutcome{}, err
+			}
+			if no != "" {
+				return WaitOutcome{Impossible, no}, nil
+			}
+		}
+		if len(w.left) == 0 {
+			return WaitOutcome{Outcome: Reached}, nil
+		}
+		if w.r.Progress != nil {
+			w.r.Progress(int64(len(w.left)), w.s.pendingBytes())
+		}
+		if err := w.pause(ctx, next); err != nil {
+			return WaitOutcome{}, err
+		}
+		// A node that goes away meanwhile makes the copies unreachable.
+		for ino, path := range w.left {
+			if no, err := w.stuck(path, ino); err != nil || no != "" {
+				return WaitOutcome{Impossible, no}, err
+			}
+			break
+		}
+	}
+}
+
+// pause waits for news, which come in bursts.
+func (w *waiter) pause(ctx context.Context, next <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-next:
+	case <-time.After(waitLook):
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(waitBurst):
+	}
+	return nil
+}
+
+func (s *FS) pendingBytes() int64 { return s.router.Pending().Bytes }
+
+// still says what a wait that ran out of time was waiting for.
+func (w *waiter) still() string {
+	for _, path := range w.left {
+		if len(w.left) == 1 {
+			return path + " does not have its copies yet"
+		}
+		return fmt.Sprintf("%d files do not have their copies yet, among them %s", len(w.left), path)
+	}
+	return "content is still being written to disk"
+}
+
+// sealRested seals every file that was closed.
+func (s *FS) sealRested(ctx context.Context) error {
+	t := time.NewTicker(sealPoll)
+	defer t.Stop()
+	for {
+		s.hurry()
+		if s.sealer.idle() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/fs/body"
+	"stasis/fs/names"
+	"stasis/store/ledger"
+)
+
+// write puts p at off. When it returns the bytes survive a kill of the process.
+func (s *FS) write(ctx context.Context, f *file, p []byte, off int64, killSUID bool) (int, error) {
+	if s.ro {
+		return 0, syscall.EROFS
+	}
+	if off < 0 || off > MaxFileSize-int64(len(p)) {
+		return 0, syscall.EFBIG
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if killSUID {
+		if err := s.killSUID(f.ino); err != nil {
+			return 0, err
+		}
+	}
+	end := off + int64(len(p))
+	err := s.change(ctx, f, edges(off, end), func() error {
+		if err := f.body.Write(p, off); err != nil {
+			return err
+		}
+		f.size = max(f.size, end)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// edges gives the units that [off, end) covers in part.
+func edges(off, end int64) (units []int64) {
+	if off%body.Unit != 0 {
+		units = append(units, off/body.Unit)
+	}
+	if u := end / body.Unit; end%body.Unit != 0 && (len(units) == 0 || units[0] != u) {
+		units = append(units, u)
+	}
+	return units
+}
+
+// change runs do, which changes the content, with the file's lock held and its
+// body there. Before that the body holds all of the units that do changes in part. The
+// nodes are read, where the settled content is needed for that, without the lock.
+func (s *FS) change(ctx context.Context, f *file, units []int64, do func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := s.needBody(f, false); err != nil {
+		return err
+	}
+	for try := 0; ; {
+		missing := f.missing(units)
+		if len(missing) == 0 {
+			break
+		}
+		moved, err := s.fetch(ctx, f, missing)
+		if err != nil && (!moved || try == readRetries) {
+			return err
+		}
+		try++
+		if err := s.needBody(f, false); err != nil {
+			return err
+		}
+	}
+	f.writes++
+	f.changes++
+	if err := do(); err != nil {
+		return err
+	}
+	f.mtime, f.timed = names.Now(), true
+	return nil
+}
+
+// missing gives those of units that the body does not hold while the settled
+// content shows through.
+func (f *file) missing(units []int64) (missing []int64) {
+	for _, u := range units {
+		if u*body.Unit < f.record.Limit {
+			if _, held := f.body.Held(u*body.Unit, (u+1)*body.Unit); !held {
+				missing = append(missing, u)
+			}
+		}
+	}
+	return missing
+}
+
+// fetch puts units of the settled content into the body. It gives up the lock of
+// the file, which the caller holds, while it reads; moved says that the content was
+// switched meanwhile, in which case nothing was done.
+func (s *FS) fetch(ctx context.Context, f *file, units []int64) (moved bool, err error) {
+	in, err := s.tree.Get(f.ino)
+	if err != nil {
+		return false, err
+	}
+	switches, limit := f.switches, f.record.Limit
+	buf := make([]byte, len(units)*body.Unit)
+	f.mu.Unlock()
+	for i, u := range units {
+		if err = s.readList(ctx, in.List, buf[i*body.Unit:(i+1)*body.Unit], u*body.Unit, limit); err != nil {
+			break
+		}
+	}
+	f.mu.Lock()
+	if f.switches != switches {
+		return true, err
+	}
+	if err != nil {
+		return false, err
+	}
+	for i, u := range units {
+		at := u * body.Unit
+		if _, held := f.body.Held(at, at+body.Unit); held || at >= f.record.Limit {
+			continue
+		}
+		// Past the limit as it is now, which may have been lowered, there is nothing; and
+		// the body must not grow.
+		end := min(at+body.Unit, f.size)
+		p := buf[i*body.Unit:][:end-at]
+		if cut := f.record.Limit - at; cut < int64(len(p)) {
+			clear(p[cut:])
+		}
+		f.writes++
+		if err := f.body.Write(p, at); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// needBody makes a body if the file has none; the caller holds its lock. whole: it
+// will hold everything, as the settled content doesn't count any more.
+func (s *FS) needBody(f *file, whole bool) error {
+	if f.body != nil {
+		return nil
+	}
+	in, err := s.tree.Get(f.ino)
+	if err != nil {
+		return err
+	}
+	if in.Mode&unix.S_IFMT != unix.S_IFREG {
+		return syscall.EINVAL
+	}
+	whole = whole || in.List == 0
+	b, err := s.bodies.Create(whole)
+	if err != nil {
+		return err
+	}
+	r := bodyRecord{Body: b.ID, Whole: whole, Size: in.Size}
+	if !whole {
+		r.Limit = in.Size
+	}
+	if in.Size > 0 {
+		err = b.Truncate(in.Size)
+	}
+	if err == nil {
+		_, err = s.local.Update(func(tx *ledger.Tx) error {
+			tx.Put(key(tableBody, uint64(f.ino)), r.encode())
+			return nil
+		})
+	}
+	if err != nil {
+		return errors.Join(err, b.Release(), s.bodies.Remove(b.ID))
+	}
+	f.body, f.record, f.size = b, r, in.Size
+	f.mtime, f.timed = 0, false
+	f.changes, f.committed, f.writes, f.synced = 0, 0, 0, 0
+	f.switches++
+	return nil
+}
+
+// truncate sets the size of a file.
+func (s *FS) truncate(ctx context.Context, f *file, size int64) error {
+	if s.ro {
+		return syscall.EROFS
+	}
+	if size < 0 {
+		return syscall.EINVAL
+	}
+	if size > MaxFileSize {
+		return syscall.EFBIG
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := s.needBody(f, size == 0); err != nil {
+		return err
+	}
+	if size < f.size {
+		if err := s.shrink(ctx, f, size); err != nil {
+			return err
+		}
+	}
+	f.writes++
+	f.changes++
+	if err := f.body.Truncate(size); err != nil {
+		return err
+	}
+	f.size = size
+	f.mtime, f.timed = names.Now(), true
+	return nil
+}
+
+// shrink records, before the body is cut, what must not come back: the settled
+// content past the new end, and after a power cut the synced units that the body will
+// not have any more.
+func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
+	r := f.record
+	if size == 0 {
+		r.Whole, r.Limit = true, 0
+	}
+	r.Limit = min(r.Limit, size)
+	r.Size = min(r.Size, size)
+	if r.Whole == f.record.Whole && r.Limit == f.record.Limit && !r.Settled {
+		return nil
+	}
+	pos, err := s.putBody(f.ino, &r)
+	if err != nil {
+		return err
+	}
+	if r.Settled {
+		// What was synced is the content that counts after a power cut: the cut must not be
+		// on the disk before the ledger's word of it.
+		if err := s.db.Sync(ctx, pos); err != nil {
+			return err
+		}
+	}
+	if r.Whole && !f.body.Whole() {
+		f.body.MakeWhole()
+		// The units held so far go with the truncation that follows.
+	}
+	f.record = r
+	return nil
+}
+
+// putBody writes the record of a body.
+func (s *FS) putBody(ino names.Ino, r *bodyRecord) (ledger.Position, error) {
+	return s.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(key(tableBody, uint64(ino)), r.encode())
+		return nil
+	})
+}
+
+// killSUID clears what a write by an unprivileged program clears.
+func (s *FS) killSUID(ino names.Ino) error {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return err
+	}
+	if strippedSUID(in.Mode) == in.Mode {
+		return s.dropCapability(ino)
+	}
+	_, _, err = s.tree.Update(ino, func(in *names.Inode) error {
+		in.Mode = strippedSUID(in.Mode)
+		in.Ctime = names.Now()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.dropCapability(ino)
+}
+
+// strippedSUID is the mode after a write or a change of owner: set-user-id goes, and
+// set-group-id where the group may execute (otherwise it means mandatory locking).
+func strippedSUID(mode uint32) uint32 {
+	if mode&unix.S_IFMT != unix.S_IFREG {
+		return mode
+	}
+	mode &^= unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 {
+		mode &^= unix.S_ISGID
+	}
+	return mode
+}

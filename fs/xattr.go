@@ -1,0 +1,99 @@
+package fs
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"stasis/fs/names"
+)
+
+// The attributes that the vault answers itself. They are not listed, so that copying
+// tools don't carry them.
+const (
+	ownPrefix   = "user.stasis."
+	xattrCopies = ownPrefix + "copies"
+	xattrWanted = ownPrefix + "wanted"
+	xattrNodes  = ownPrefix + "nodes"
+	xattrState  = ownPrefix + "state"
+)
+
+// GetXattr gives the value of an extended attribute. ENODATA.
+func (s *FS) GetXattr(ctx context.Context, ino names.Ino, name string) ([]byte, error) {
+	if strings.HasPrefix(name, ownPrefix) {
+		return s.ownXattr(ctx, ino, name)
+	}
+	if err := supportedXattr(name); err != nil {
+		return nil, err
+	}
+	return s.tree.GetXattr(ino, name)
+}
+
+// supportedXattr refuses the namespaces that are not kept: access control lists.
+func supportedXattr(name string) error {
+	if strings.HasPrefix(name, "system.") {
+		return syscall.EOPNOTSUPP
+	}
+	return nil
+}
+
+func (s *FS) ownXattr(ctx context.Context, ino names.Ino, name string) ([]byte, error) {
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return nil, err
+	}
+	if !in.IsRegular() && !(in.IsDir() && name == xattrWanted) {
+		return nil, syscall.ENODATA
+	}
+	switch name {
+	case xattrWanted:
+		p, err := s.effective(ino)
+		return []byte(strconv.Itoa(p.Copies)), err
+	case xattrCopies, xattrNodes, xattrState:
+	default:
+		return nil, syscall.ENODATA
+	}
+	safety, err := s.Safety(ctx, ino)
+	if err != nil {
+		return nil, err
+	}
+	switch name {
+	case xattrCopies:
+		return []byte(strconv.Itoa(safety.Copies)), nil
+	case xattrNodes:
+		return []byte(strings.Join(safety.Nodes, ",")), nil
+	}
+	return []byte(safety.State.String()), nil
+}
+
+// SetXattr sets an extended attribute; flags are those of setxattr(2).
+func (s *FS) SetXattr(ino names.Ino, name string, value []byte, flags int) error {
+	if err := s.mayChangeXattr(name); err != nil {
+		return err
+	}
+	_, err := s.tree.SetXattr(ino, name, value, flags)
+	return err
+}
+
+// RemoveXattr removes an extended attribute. ENODATA.
+func (s *FS) RemoveXattr(ino names.Ino, name string) error {
+	if err := s.mayChangeXattr(name); err != nil {
+		return err
+	}
+	_, err := s.tree.RemoveXattr(ino, name)
+	return err
+}
+
+func (s *FS) mayChangeXattr(name string) error {
+	switch {
+	case s.ro:
+		return syscall.EROFS
+	case strings.HasPrefix(name, ownPrefix):
+		return syscall.EPERM
+	}
+	return supportedXattr(name)
+}
+
+// ListXattr gives the names of the extended attributes that were set.
+func (s *FS) ListXattr(ino names.Ino) ([]string, error) { return s.tree.ListXattr(ino) }
