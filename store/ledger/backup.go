@@ -183,14 +183,15 @@ func (db *DB) keepBackupAt(now time.Time) (Backup, error) {
 	if err := makeDir(dir); err != nil {
 		return Backup{}, diskError(backupLedger, "to "+dir, err)
 	}
-	// The position makes names of one second differ, and says what a person may ask.
-	name := fmt.Sprintf("%s-%d%s", now.UTC().Format(backupStamp), db.Position(), backupSuffix)
+	// Position and lineage make names of one second differ where the content does.
+	name := fmt.Sprintf("%s-%d-%x%s", now.UTC().Format(backupStamp), db.Position(), db.lineage[:4], backupSuffix)
 	path := filepath.Join(dir, name)
-	if st, err := os.Stat(path); err == nil {
-		p, _ := db.backups.newest()
-		return Backup{Path: path, Position: p, Time: now, Size: st.Size()}, nil
-	}
 	b, err := db.backup(path, now)
+	if store.KindOf(err) == store.Conflict {
+		var there foundBackup
+		there, err = readBackup(path)
+		b = there.Backup
+	}
 	if err != nil {
 		return b, err
 	}
@@ -277,22 +278,23 @@ func readBackups(dir string) (out []foundBackup, err error) {
 		if filepath.Ext(e.Name()) != backupSuffix || !e.Type().IsRegular() {
 			continue
 		}
-		path := filepath.Join(dir, backupsDir, e.Name())
-		info, err := e.Info()
-		if err != nil {
-			continue // removed meanwhile
+		if b, err := readBackup(filepath.Join(dir, backupsDir, e.Name())); err == nil {
+			out = append(out, b)
 		}
-		m, err := readTableMeta(path)
-		if err != nil {
-			continue
-		}
-		out = append(out, foundBackup{
-			Backup:  Backup{Path: path, Position: m.position, Time: time.Unix(0, m.made), Size: info.Size()},
-			lineage: m.lineage,
-		})
 	}
 	slices.SortStableFunc(out, func(a, b foundBackup) int { return b.Time.Compare(a.Time) })
 	return out, nil
+}
+
+func readBackup(path string) (b foundBackup, err error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return b, err
+	}
+	m, err := readTableMeta(path)
+	b.Backup = Backup{Path: path, Position: m.position, Time: time.Unix(0, m.made), Size: st.Size()}
+	b.lineage = m.lineage
+	return b, err
 }
 
 // readTableMeta reads the description of a table that is not open.

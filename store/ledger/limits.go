@@ -61,6 +61,8 @@ const (
 	// growTable and growSmallTable are the steps in which bbolt extends its file, in bytes.
 	growTable      = 4 << 20
 	growSmallTable = 256 << 10
+	// growCopy is the same for a copy, which will not grow later.
+	growCopy = 32 << 10
 	// copyBatch is how much of a backup is written in one transaction, in bytes.
 	copyBatch = 4 << 20
 

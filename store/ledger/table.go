@@ -154,6 +154,9 @@ func openTable(path string, how tableOptions) (t *table, err error) {
 		}
 		return nil, diskError("open ledger", path, err)
 	}
+	if how.noSync {
+		t.b.NoGrowSync, grow = true, growCopy
+	}
 	t.b.AllocSize = grow
 	return t, nil
 }
