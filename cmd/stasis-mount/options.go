@@ -52,7 +52,7 @@ func newFlags(o *options, level *string, opts *[]string) *pflag.FlagSet {
 	f.BoolVar(&o.takeOver, "take-over", false, "use the nodes even if another copy of this state directory used them since")
 	f.StringVar(level, "log-level", "info", "`LEVEL`: error, warning, info or debug")
 	f.StringVar(&o.logFile, "log-file", "", "log to `FILE` (default STATE/stasis.log)")
-	f.StringArrayVarP(opts, "options", "o", nil, "mount options, as mount(8) gives them")
+	f.StringArrayVarP(opts, "options", "o", nil, "mount `OPTS`, as mount(8) gives them")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	f.BoolVarP(&o.help, "help", "h", false, "print this")
 	return f

@@ -245,9 +245,12 @@ func (s *server) close() error {
 func (s *server) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
-	err := s.vault.Rescue(ctx)
-	s.log.WithError(err).Warn("ended while programs use the mount; what they wrote is kept")
-	return err
+	if err := s.vault.Rescue(ctx); err != nil {
+		s.log.WithError(err).Error("ended while programs use the mount; a power cut now may cost what they wrote last")
+		return err
+	}
+	s.log.Warn("ended while programs use the mount; what they wrote is kept")
+	return nil
 }
 
 // Unmount is vault.Host's: it says who is in the way.

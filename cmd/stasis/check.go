@@ -56,9 +56,9 @@ func check(cmd *cobra.Command, t target, read bool) error {
 	}
 	done := "compared"
 	if read {
-		done = "read and verified"
+		done = "read and verified, " + size(r.Bytes)
 	}
-	if _, err := fmt.Fprintf(out, "%s with %s %s, %s.\n", count(r.Crates, "crate"), count(r.Copies, "copy"), done, size(r.Bytes)); err != nil {
+	if _, err := fmt.Fprintf(out, "%s with %s %s.\n", count(r.Crates, "crate"), count(r.Copies, "copy"), done); err != nil {
 		return err
 	}
 	if r.Problems > 0 {

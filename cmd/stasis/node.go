@@ -73,7 +73,7 @@ func nodeArgs(args []string, capacity, zone, rate string) (vault.NodeAddArgs, er
 			return slip("--capacity: %s is too little; the least is %s", size(a.Capacity), size(config.MinCapacity))
 		}
 	} else if a.Kind != config.KindDirectory {
-		return slip("a %s needs a capacity, like --capacity 64GiB", a.Kind)
+		return slip("a %s node needs a capacity, like --capacity 64GiB", a.Kind)
 	}
 	if zone != "" {
 		if err := config.CheckName(zone); err != nil {
@@ -96,15 +96,15 @@ func nodeAdd(cmd *cobra.Command, t target, a vault.NodeAddArgs) error {
 	for _, w := range r.Warnings {
 		complain("warning: " + w)
 	}
-	what := "Added"
+	again := ""
 	if r.Known {
-		what = "Added again, with the crates it has,"
+		again = " again, with the crates it has"
 	}
 	next := ""
 	if r.Durable > r.Copies && a.Kind != config.KindMemory {
 		next = fmt.Sprintf(" Each file is kept as %s; for more: stasis policy set %s --copies %d", count(int64(r.Copies), "copy"), t.name(), r.Copies+1)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s node %q.%s\n", what, a.Name, next)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "Added node %q%s.%s\n", a.Name, again, next)
 	return err
 }
 
@@ -178,6 +178,9 @@ func nodeRemove(cmd *cobra.Command, t target, a vault.NodeRemoveArgs) error {
 	if !r.Removed {
 		done = "Would remove"
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s. The crates stay where they are.\n", done, text)
+	if r.Crates > 0 {
+		text += ". The crates stay where they are"
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s.\n", done, text)
 	return err
 }

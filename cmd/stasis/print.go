@@ -90,11 +90,20 @@ func size(n int64) string { return config.FormatSize(n) }
 
 // rows writes a table with columns in line.
 func rows(out io.Writer, lines [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
 		fmt.Fprintln(w, "  "+strings.Join(l, "\t"))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(table.String()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ago writes how long something is past, roughly.

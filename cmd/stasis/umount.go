@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -50,6 +51,10 @@ func umount(cmd *cobra.Command, arg string, args vault.UnmountArgs) error {
 	}
 	if t.inside != "" {
 		return fmt.Errorf("%s lies inside a vault; to unmount that, say `stasis umount %s`", arg, t.mount.Point)
+	}
+	// This process itself is not to be in the way.
+	if err := os.Chdir("/"); err != nil {
+		return err
 	}
 	var line progress
 	var r vault.UnmountResult

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"syscall"
 
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/control"
@@ -33,7 +35,7 @@ func (v *Vault) Handle(ctx context.Context, op string, args json.RawMessage, pro
 		return with(op, args, func(a BackupArgs) (any, error) { return v.backup(a) })
 	}
 	if v.o.ReadOnly {
-		return nil, &store.Error{Kind: store.Denied, Op: op, Subject: v.o.State, Detail: "the vault is open for reading only", Hint: "mount it without --read-only"}
+		return nil, &store.Error{Kind: store.Denied, Op: "change the vault", Subject: v.o.State, Detail: "the vault is open for reading only", Hint: "mount it without --read-only"}
 	}
 	switch op {
 	case OpNodeAdd:
@@ -72,13 +74,13 @@ func (v *Vault) find(ctx context.Context, a FindArgs, progress control.Progress)
 	if err == nil && len(batch) > 0 {
 		err = progress(batch)
 	}
-	return FindResult{Files: files}, inVault(a.Path, err)
+	return FindResult{Files: files}, v.inVault(a.Path, err)
 }
 
 func (v *Vault) why(ctx context.Context, a PathArgs) (any, error) {
 	w, err := v.fsys.Why(ctx, a.Path)
 	if err != nil {
-		return nil, inVault(a.Path, err)
+		return nil, v.inVault(a.Path, err)
 	}
 	out := Why{Sentence: w.Sentence, State: w.State, Wanted: w.Wanted, Copies: []Copy{}}
 	for _, c := range w.Copies {
@@ -93,7 +95,7 @@ func (v *Vault) wait(ctx context.Context, a WaitArgs, progress control.Progress)
 	}
 	r, err := v.waitFor(ctx, a, progress)
 	if len(a.Paths) == 1 {
-		err = inVault(a.Paths[0], err)
+		err = v.inVault(a.Paths[0], err)
 	}
 	return r, err
 }
@@ -129,13 +131,14 @@ func (v *Vault) check(ctx context.Context, a CheckArgs, progress control.Progres
 
 // inVault names the path that a person asked about where the system has only a number
 // for what is wrong.
-func inVault(path string, err error) error {
+func (v *Vault) inVault(path string, err error) error {
 	var known *store.Error
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if path == "" {
-		path = "the vault's root"
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		err = number
 	}
-	return fmt.Errorf("%s: %w", path, err)
+	return fmt.Errorf("%s: %w", filepath.Join("/", v.o.Mountpoint, path), err)
 }

@@ -30,7 +30,8 @@ func (v *Vault) spec(n config.Node) router.NodeSpec {
 		Open: func(ctx context.Context, want store.NodeID) (store.Store, error) {
 			s, err := v.openStore(ctx, n, want)
 			if heldElsewhere(n, want, err) {
-				v.refusals.note(n, err)
+				v.refusals.note(n, &store.Error{Kind: store.Conflict, Op: "open the store", Subject: "at " + n.Path, Detail: "another process uses it",
+					Hint: "if this state directory is a copy of one that is in use, only one of them can be"})
 			}
 			return s, err
 		},

@@ -101,7 +101,7 @@ func (v *Vault) open(ctx context.Context) error {
 	if err := v.start(ctx, c); err != nil {
 		return err
 	}
-	if err := v.refusals.first(); err != nil {
+	if err := v.refusals.first(); err != nil && !v.o.ReadOnly {
 		return err
 	}
 	if !v.o.ReadOnly && v.o.Mountpoint != "" {

@@ -27,6 +27,10 @@ func inspect(n config.Node) (marker, error) {
 			return marker{}, nil
 		}
 		c, err := container.Inspect(n.Path)
+		if errors.Is(err, store.Unavailable) {
+			err = &store.Error{Kind: store.Conflict, Op: fmt.Sprintf("look for node %q", n.Name), Subject: "at " + n.Path,
+				Detail: "something else is there", Err: err}
+		}
 		return marker{err == nil, c.Leaf, c.Owner}, err
 	}
 	d, err := directory.Inspect(n.Path)

@@ -22,7 +22,7 @@ type riskCache struct {
 func (v *Vault) onlyThere(ctx context.Context, nodes []router.NodeStatus) int64 {
 	var away []string
 	for _, n := range nodes {
-		if n.Durable && n.Crates > 0 && (n.State == router.Missing || n.State == router.Unreachable) {
+		if n.Durable && (n.State == router.Missing || n.State == router.Unreachable) {
 			away = append(away, n.Name)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 func (v *Vault) policyGet(a PathArgs) (any, error) {
 	p, from, err := v.fsys.PolicyAt(a.Path)
 	if err != nil {
-		return nil, inVault(a.Path, err)
+		return nil, v.inVault(a.Path, err)
 	}
 	if from == "" {
 		from = config.FileName
@@ -36,7 +36,7 @@ func (v *Vault) policySet(ctx context.Context, a PolicySetArgs) (any, error) {
 	defer v.editing.Unlock()
 	now, _, err := v.fsys.PolicyAt(a.Path)
 	if err != nil {
-		return nil, inVault(a.Path, err)
+		return nil, v.inVault(a.Path, err)
 	}
 	want := now
 	if a.Copies > 0 {
@@ -51,7 +51,7 @@ func (v *Vault) policySet(ctx context.Context, a PolicySetArgs) (any, error) {
 	}
 	if a.Path != "" {
 		if _, err := v.fsys.SetPolicy(ctx, a.Path, a.Copies, a.Least); err != nil {
-			return nil, inVault(a.Path, err)
+			return nil, v.inVault(a.Path, err)
 		}
 		return v.policyGet(PathArgs{Path: a.Path})
 	}
