@@ -301,6 +301,26 @@ func TestPolicyOfADirectory(t *testing.T) {
 	}
 }
 
+// What moves to where more copies are wanted gets them, settled or not.
+func TestMovedIntoAnotherPolicy(t *testing.T) {
+	v := newVault(t, 2, 64*mib, 64*mib)
+	d, err := v.Make(names.Root, "scratch", names.Spec{Mode: syscall.S_IFDIR | 0o755})
+	must(t, err)
+	_, err = v.SetPolicy(t.Context(), "/scratch", 1, 0)
+	must(t, err)
+	for _, name := range []string{"settled", "fresh"} {
+		_, h, err := v.Create(d.Ino, name, names.Spec{Mode: 0o644}, unix.O_RDWR)
+		must(t, err)
+		v.write(h, pattern(9999, 1), 0)
+		v.close(h)
+		if name == "settled" {
+			v.wait()
+		}
+		must(t, v.Rename(d.Ino, name, names.Root, name, 0))
+		v.eventually("the second copy of what was "+name, func() bool { return v.safety(name).State == Durable && v.safety(name).Copies == 2 })
+	}
+}
+
 // A file that stays open is sealed by a wait, and goes on being written.
 func TestWaitSealsOpenFiles(t *testing.T) {
 	v := newVault(t, 1, 64*mib)

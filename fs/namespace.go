@@ -190,11 +190,42 @@ func (s *FS) Rename(from names.Ino, name string, to names.Ino, newName string, f
 			r.Inherit = f.body != nil && f.body.Whole() && !f.record.Settled
 		}
 	}
+	moved := s.movedInto(r, in.Ino)
 	replaced, _, err := s.tree.Rename(r)
 	if err == nil && replaced != nil {
 		s.left(*replaced)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, ino := range moved {
+		if err := s.reviewLater(ino); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// movedInto gives the inodes that a rename moves into a directory where another number
+// of copies is wanted.
+func (s *FS) movedInto(r names.Rename, ino names.Ino) []names.Ino {
+	if !s.policies.Load() || r.From == r.To {
+		return nil
+	}
+	was, err := s.effective(r.From)
+	if err != nil {
+		return nil // the rename says what is wrong
+	}
+	if now, err := s.effective(r.To); err != nil || now.Copies == was.Copies {
+		return nil
+	}
+	moved := []names.Ino{ino}
+	if r.Exchange {
+		if other, err := s.tree.Lookup(r.To, r.NewName); err == nil {
+			moved = append(moved, other.Ino)
+		}
+	}
+	return moved
 }
 
 // FsyncDir makes the names in a directory durable.

@@ -64,38 +64,38 @@ func (f *file) incomplete() (units []int64, err error) {
 
 // switchOver makes crates of a body that is synced and makes them the settled
 // content of its inode. From the moment that the inode names the new list the body is
-// only where its crates lie. sent says whether there are crates to send. The caller holds
-// f.sealing.
-func (s *FS) switchOver(ctx context.Context, f *file) (sent bool, err error) {
+// only where its crates lie. planned is how many copies are to be sent of each crate, 0 if
+// there is none to send. The caller holds f.sealing.
+func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	f.committing.Lock()
 	defer f.committing.Unlock()
 	if err := s.commitHeld(ctx, f); err != nil {
-		return false, err
+		return 0, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.body == nil {
-		return false, nil
+		return 0, nil
 	}
 	in, err := s.tree.Get(f.ino)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if in.Nlink == 0 {
-		return false, syscall.ENOENT
+		return 0, syscall.ENOENT
 	}
 	if f.changes != f.committed || f.writes != f.synced || !f.record.Planned {
-		return false, errBusy
+		return 0, errBusy
 	}
 	spans, err := f.body.Data(f.size)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	pieces := cut(spans)
 	var base []extent.Extent
 	if !f.body.Whole() {
 		if err := s.eachExtent(in.List, func(e extent.Extent) error { base = append(base, e); return nil }); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 	made := make([]extent.Extent, len(pieces))
@@ -105,10 +105,13 @@ func (s *FS) switchOver(ctx context.Context, f *file) (sent bool, err error) {
 	sw := &change{f: f, made: made, list: extent.Overlay(base, made, f.record.Limit)}
 	if len(sw.list) > 0 {
 		if sw.id, err = s.tree.NewListID(); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
-	return len(made) > 0, s.apply(sw)
+	if len(made) > 0 {
+		planned = max(1, f.record.Plan.Wanted)
+	}
+	return planned, s.apply(sw)
 }
 
 // change is a new list about to become the content of an inode.
@@ -403,15 +406,19 @@ func (s *FS) settle(f *file, b *body.Body, writes uint64) error {
 }
 
 // switchAndAssess is switchOver, and looks at the result where nothing is sent, so that
-// nothing will report.
+// nothing will report, and where more copies are wanted by now than were planned at the
+// close: the file was moved, or the policy changed.
 func (s *FS) switchAndAssess(ctx context.Context, f *file) error {
-	sent, err := s.switchOver(ctx, f)
+	planned, err := s.switchOver(ctx, f)
 	if err != nil {
 		return err
 	}
 	s.notify()
-	if !sent {
+	if planned == 0 {
 		return s.assess(f.ino)
+	}
+	if pol, err := s.effective(f.ino); err == nil && pol.Copies > planned {
+		s.reconsider(ctx, f.ino)
 	}
 	return nil
 }

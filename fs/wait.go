@@ -38,7 +38,7 @@ type WaitOutcome struct {
 // Wait commits what is open below some paths and waits until that content has its
 // copies. What it says survives a power cut. An outcome other than Reached is no error.
 func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
-	w := &waiter{s: s, r: r, left: make(map[names.Ino]string)}
+	w := &waiter{s: s, r: r, left: make(map[names.Ino]string), asked: make(map[names.Ino]bool)}
 	out, err := w.run(ctx)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return WaitOutcome{TimedOut, w.still()}, nil
@@ -53,6 +53,7 @@ type waiter struct {
 	s     *FS
 	r     WaitRequest
 	left  map[names.Ino]string // files without their copies yet, with a path of each
+	asked map[names.Ino]bool   // files for whose copies the router was asked again
 	bytes int64
 }
 
@@ -104,15 +105,15 @@ func (w *waiter) settle(ctx context.Context, path string, ino names.Ino) (no str
 			return "", err
 		}
 	}
-	return w.look(path, ino)
+	return w.look(ctx, path, ino)
 }
 
 // look notes whether a file has its copies, and says why it can't have them.
-func (w *waiter) look(path string, ino names.Ino) (no string, err error) {
+func (w *waiter) look(ctx context.Context, path string, ino names.Ino) (no string, err error) {
 	if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
 		// Its last receipt is awaited; whether it can come is looked at with the others.
 		w.left[ino] = path
-		return w.stuck(path, ino)
+		return w.stuck(ctx, path, ino)
 	}
 	h, err := w.s.examine(ino)
 	if gone(err) {
@@ -131,11 +132,24 @@ func (w *waiter) look(path string, ino names.Ino) (no string, err error) {
 		return "", nil
 	}
 	w.left[ino] = path
-	return w.stuck(path, ino)
+	return w.stuck(ctx, path, ino)
 }
 
-// stuck says why a file can't get its copies as things are; empty if it can.
-func (w *waiter) stuck(path string, ino names.Ino) (string, error) {
+// stuck says why a file can't get its copies as things are; empty if it can. Nodes and
+// policies may have changed just now: the router is asked once more before the answer is no.
+func (w *waiter) stuck(ctx context.Context, path string, ino names.Ino) (string, error) {
+	no, err := w.lacking(path, ino)
+	if no == "" || err != nil || w.asked[ino] {
+		return no, err
+	}
+	w.asked[ino] = true
+	w.s.reconsider(ctx, ino)
+	return w.lacking(path, ino)
+}
+
+// lacking says why the copies that a file has and is to get are too few; empty if they
+// are not.
+func (w *waiter) lacking(path string, ino names.Ino) (string, error) {
 	s := w.s
 	in, err := s.tree.Get(ino)
 	if gone(err) {
@@ -211,7 +225,7 @@ func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 			if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
 				continue
 			}
-			no, err := w.look(path, ino)
+			no, err := w.look(ctx, path, ino)
 			if err != nil {
 				return WaitOutcome{}, err
 			}
@@ -230,7 +244,7 @@ func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 		}
 		// A node that goes away meanwhile makes the copies unreachable.
 		for ino, path := range w.left {
-			if no, err := w.stuck(path, ino); err != nil || no != "" {
+			if no, err := w.stuck(ctx, path, ino); err != nil || no != "" {
 				return WaitOutcome{Impossible, no}, err
 			}
 			break
