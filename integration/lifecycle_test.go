@@ -46,8 +46,8 @@ func TestFirstRun(t *testing.T) {
 	if got := v.OK("status", v.Point); !strings.Contains(got, "All is safe: 1 file") {
 		t.Errorf("the status says %s", got)
 	}
-	if m := findMount(t, v.Point); m != "fuse.stasis "+v.State {
-		t.Errorf("mounted as %q, want the type fuse.stasis and the state directory as source", m)
+	if kind, source := harness.MountedAs(v.Point); kind != "fuse.stasis" || source != v.State {
+		t.Errorf("mounted as %s %s, want the type fuse.stasis and the state directory as source", kind, source)
 	}
 	// Where VAULT is left out it is the mount of the working directory.
 	if r := v.StasisIn(harness.Command{Dir: v.Point}, "status"); r.Code != 0 || !strings.Contains(r.Stdout, v.Point) {
@@ -67,17 +67,6 @@ func TestFirstRun(t *testing.T) {
 		t.Fatal(r)
 	}
 	v.Unmount()
-}
-
-// findMount gives the type and source of what is mounted at a point.
-func findMount(t *testing.T, point string) string {
-	t.Helper()
-	for _, line := range strings.Split(harness.Read(t, "/proc/self/mounts"), "\n") {
-		if f := strings.Fields(line); len(f) > 3 && f[1] == point {
-			return f[2] + " " + f[0]
-		}
-	}
-	return ""
 }
 
 // However a vault is unmounted, nothing is lost and the daemon ends.
@@ -212,6 +201,8 @@ func TestReadOnly(t *testing.T) {
 // mount(8) and fstab call stasis-mount by their own conventions.
 func TestMountCommand(t *testing.T) {
 	v := harness.NewVault(t)
+	v.Start()
+	v.Unmount()
 	v.Start("-o", "ro,noatime,nosuid,nodev,x-gvfs-hide,_netdev")
 	line := ""
 	for _, l := range strings.Split(harness.Read(t, "/proc/self/mounts"), "\n") {
@@ -231,8 +222,9 @@ func TestMountCommand(t *testing.T) {
 		t.Skip("mount(8) needs root")
 	}
 	r = harness.Run(t, harness.Command{
-		Args: []string{"mount", "-t", "fuse.stasis-mount", v.State, v.Point, "-o", "rw,noatime"},
-		Env:  append(v.Env, "PATH="+filepath.Dir(harness.Binary(t, "stasis-mount"))+":"+os.Getenv("PATH")),
+		// In fstab it is the type fuse.stasis-mount, which is looked for on mount(8)'s own path.
+		Args: []string{"mount", "-t", "fuse", harness.Binary(t, "stasis-mount") + "#" + v.State, v.Point, "-o", "rw,noatime"},
+		Env:  v.Env,
 	})
 	if r.Code != 0 || !v.Mounted() {
 		t.Fatal(r)

@@ -122,6 +122,17 @@ func mountTable() []mount {
 	return all
 }
 
+// MountedAs gives the type and the source of the last mount at a point, "" if there is
+// none.
+func MountedAs(point string) (kind, source string) {
+	for _, m := range mountTable() {
+		if m.point == point {
+			kind, source = m.kind, m.source
+		}
+	}
+	return kind, source
+}
+
 // unescape undoes what the kernel does to spaces and the like.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
