@@ -25,14 +25,27 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 	if err != nil {
 		return r.status("open", ino, err)
 	}
-	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
-		if _, err := r.fsys.SetAttr(r.ctx, ino, h, fs.Change{KillSUIDGID: true}); err != nil {
-			h.Release()
-			return r.status("open", ino, err)
-		}
+	if err := r.opened(ino, h, in); err != nil {
+		h.Release()
+		return r.status("open", ino, err)
 	}
 	r.openOut(h, in.Flags, out)
 	return fuse.OK
+}
+
+// opened does what comes with an open: a program without the privilege takes
+// set-user-id away, and who opens for reading may still cut the file, which package fs
+// does for writers only.
+func (r *raw) opened(ino names.Ino, h *fs.Handle, in *fuse.OpenIn) error {
+	c := fs.Change{KillSUIDGID: in.Mode&fuse.OPEN_KILL_SUIDGID != 0}
+	if in.Flags&unix.O_TRUNC != 0 && in.Flags&unix.O_ACCMODE == unix.O_RDONLY {
+		c.Size = new(int64)
+	}
+	if c == (fs.Change{}) {
+		return nil
+	}
+	_, err := r.fsys.SetAttr(r.ctx, ino, nil, c)
+	return err
 }
 
 // Create makes a file and opens it. The kernel has looked for the name before.

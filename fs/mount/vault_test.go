@@ -60,6 +60,12 @@ func (s *syncBuffer) String() string {
 // test.
 func newVault(t *testing.T, o Options) *vault {
 	t.Helper()
+	return newVaultOf(t, 0, o)
+}
+
+// newVaultOf is newVault with a node of some bytes; 0: as the disk has them.
+func newVaultOf(t *testing.T, capacity int64, o Options) *vault {
+	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("there is no /dev/fuse here")
 	}
@@ -71,7 +77,7 @@ func newVault(t *testing.T, o Options) *vault {
 	if err := os.Mkdir(v.mnt(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := directory.Create(filepath.Join(dir, "node"), v.owner, 0, directory.Options{}); err != nil {
+	if _, err := directory.Create(v.node(), v.owner, capacity, directory.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -88,6 +94,8 @@ func (v *vault) mnt() string { return filepath.Join(v.dir, "mnt") }
 func (v *vault) path(parts ...string) string {
 	return filepath.Join(append([]string{v.mnt()}, parts...)...)
 }
+
+func (v *vault) node() string { return filepath.Join(v.dir, "node") }
 
 func (v *vault) must(err error) {
 	v.t.Helper()
@@ -115,7 +123,7 @@ func (v *vault) start(o Options) {
 	v.must(err)
 	v.must(v.router.SetNodes([]router.NodeSpec{{Name: "disk", Kind: "directory", Durable: true,
 		Open: func(ctx context.Context, want store.NodeID) (store.Store, error) {
-			return directory.Open(ctx, filepath.Join(v.dir, "node"), want, v.owner, directory.Options{Log: log})
+			return directory.Open(ctx, v.node(), want, v.owner, directory.Options{Log: log})
 		}}}))
 	v.must(v.fsys.Start(ctx, v.router))
 	v.must(v.router.Start(ctx))
@@ -159,6 +167,22 @@ func (v *vault) stop() {
 			v.t.Error("close the ledger:", err)
 		}
 		v.db = nil
+	}
+}
+
+// settle waits until the nodes have what a file holds.
+func (v *vault) settle(path string) {
+	v.t.Helper()
+	buf := make([]byte, 100)
+	for until := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		n, err := unix.Getxattr(path, "user.stasis.state", buf)
+		v.must(err)
+		if string(buf[:n]) == "durable" {
+			return
+		}
+		if time.Now().After(until) {
+			v.t.Fatalf("%s is still %s", path, buf[:n])
+		}
 	}
 }
 
