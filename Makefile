@@ -24,7 +24,7 @@ build: go
 # mount that does not answer, which stasis-mount clears.
 run: deps build
 	@type="$$(findmnt -n -o FSTYPE --mountpoint "$(VAULT)" | tail -n 1)"; \
-	if [ "$$type" = fuse.stasis ] && timeout 10 ls -d "$(VAULT)/." >/dev/null 2>&1; then \
+	if [ "$$type" = fuse.stasis ] && timeout 10 stat -f "$(VAULT)" >/dev/null 2>&1; then \
 		exec bin/stasis status "$(VAULT)"; \
 	fi; \
 	[ -n "$$type" ] || mkdir -p "$(VAULT)" || exit 1; \

@@ -26,6 +26,10 @@ func checkFuse() error {
 		return &store.Error{Kind: store.Unavailable, Op: "mount", Detail: fuseDevice + " is missing",
 			Hint: "load it with `modprobe fuse`; a container needs `--device /dev/fuse --cap-add SYS_ADMIN`"}
 	}
+	if err := unix.Access(fuseDevice, unix.R_OK|unix.W_OK); err != nil {
+		return &store.Error{Kind: store.Denied, Op: "mount", Detail: "you may not use " + fuseDevice, Err: err,
+			Hint: "root can allow it with `chmod 666 " + fuseDevice + "`, or mount for you"}
+	}
 	if os.Geteuid() == 0 {
 		return nil
 	}
