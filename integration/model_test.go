@@ -268,9 +268,9 @@ func (r *modelRun) end(t *rapid.T) {
 
 // run does about so many operations.
 func (c *modelCheck) run(t *testing.T, operations int) {
-	// A step is 1.6 operations on average.
+	// A step is 1.2 operations on average.
 	setRapid(t, map[string]string{
-		"rapid.checks": strconv.Itoa(max(1, operations*5/(modelSteps*8))), "rapid.steps": strconv.Itoa(modelSteps),
+		"rapid.checks": strconv.Itoa(max(1, operations*5/(modelSteps*6))), "rapid.steps": strconv.Itoa(modelSteps),
 		"rapid.seed": strconv.FormatUint(harness.Seed(t)|1, 10), "rapid.nofailfile": "true",
 	})
 	rapid.Check(t, func(t *rapid.T) {

@@ -111,6 +111,11 @@ func (v *Vault) StasisIn(c Command, args ...string) Result {
 	return Run(v.t, c)
 }
 
+// Ask is Stasis for any goroutine: what goes wrong is its answer.
+func (v *Vault) Ask(args ...string) (Result, error) {
+	return Command{Args: append([]string{filepath.Join(runDir, binDir, "stasis")}, args...), Env: v.Env}.run()
+}
+
 // OK runs `stasis ARGS`, which has to succeed, and gives what it printed.
 func (v *Vault) OK(args ...string) string {
 	v.t.Helper()
