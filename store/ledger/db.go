@@ -86,12 +86,19 @@ func (db *DB) Sync(ctx context.Context, p Position) error {
 
 // syncRound is the work of the syncer.
 func (db *DB) syncRound() error {
-	need, err := db.journal.sync(Position(db.folded.Load()))
-	if err != nil {
-		db.log.WithError(err).Error("the ledger's journal could not be synced; folding it into the table instead")
-	}
-	if need > 0 {
-		// The fold's own syncs, in another file, make up for what the journal can't vouch for.
+	for turn := 1; ; turn++ {
+		need, err := db.journal.sync(Position(db.folded.Load()))
+		if err != nil {
+			db.log.WithError(err).Error("the ledger's journal could not be synced; folding it into the table instead")
+		}
+		if need == 0 {
+			break
+		}
+		if turn == maxSyncTurns {
+			return err
+		}
+		// The fold's own syncs, in another file, make up for what the journal can't vouch
+		// for. The journal then vouches for what came later: hence another turn.
 		if err := db.foldUpTo(need); err != nil {
 			return err
 		}

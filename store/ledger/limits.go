@@ -48,6 +48,9 @@ const (
 	// retryMin and retryMax bound the pauses after a checkpoint that failed.
 	retryMin = 100 * time.Millisecond
 	retryMax = 5 * time.Second
+	// maxSyncTurns is how often one sync tries again on a journal that fails while
+	// updates go on.
+	maxSyncTurns = 8
 	// tidyEvery is how often the ballast and the spare segment are looked after.
 	tidyEvery = 10 * time.Second
 	// openTimeout is how long bbolt may wait for its own lock; ours is held already.

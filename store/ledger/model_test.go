@@ -127,7 +127,7 @@ func (m *model) Seal(*rapid.T) { m.db.seal() }
 
 func (m *model) Sync(t *rapid.T) {
 	if err := m.db.Sync(context.Background(), m.db.Position()); err != nil || m.db.Synced() != m.db.Position() {
-		t.Fatal(m.db.Synced(), m.db.Position(), err)
+		t.Fatalf("synced up to %d of %d: %v", m.db.Synced(), m.db.Position(), err)
 	}
 }
 
