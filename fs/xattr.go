@@ -30,12 +30,22 @@ func (s *FS) GetXattr(ctx context.Context, ino names.Ino, name string) ([]byte, 
 	return s.tree.GetXattr(ino, name)
 }
 
-// supportedXattr refuses the namespaces that are not kept: access control lists.
+// keptXattrs are the namespaces of attributes that are kept as they are. Access control
+// lists, in system., are not.
+var keptXattrs = []string{"user.", "trusted.", "security."}
+
+// supportedXattr refuses other names, as other filesystems do: EOPNOTSUPP, and EINVAL for
+// a namespace with nothing behind it.
 func supportedXattr(name string) error {
-	if strings.HasPrefix(name, "system.") {
-		return syscall.EOPNOTSUPP
+	for _, prefix := range keptXattrs {
+		switch {
+		case name == prefix:
+			return syscall.EINVAL
+		case strings.HasPrefix(name, prefix):
+			return nil
+		}
 	}
-	return nil
+	return syscall.EOPNOTSUPP
 }
 
 func (s *FS) ownXattr(ctx context.Context, ino names.Ino, name string) ([]byte, error) {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,30 +17,27 @@ import (
 // side that it is done to; fields that the kind has no use for are zero.
 type modelOp struct {
 	Kind   string
-	Path   string `json:",omitempty"`
-	To     string `json:",omitempty"` // a second path, a link's target, an attribute's name
-	Slot   int    `json:",omitempty"` // of the open files
-	Slot2  int    `json:",omitempty"`
-	Flags  int    `json:",omitempty"`
-	Mode   uint32 `json:",omitempty"`
-	UID    int    `json:",omitempty"`
-	GID    int    `json:",omitempty"`
-	Offset int64  `json:",omitempty"`
-	Size   int64  `json:",omitempty"`
-	Seed   uint64 `json:",omitempty"` // of the bytes written
-	Atime  [2]int64
-	Mtime  [2]int64 // seconds and nanoseconds
+	Path   string   `json:",omitempty"`
+	To     string   `json:",omitempty"` // a second path, a link's target, an attribute's name
+	Slot   int      `json:",omitempty"` // of the open files
+	Slot2  int      `json:",omitempty"`
+	Flags  int      `json:",omitempty"`
+	Mode   uint32   `json:",omitempty"`
+	UID    int      `json:",omitempty"`
+	GID    int      `json:",omitempty"`
+	Offset int64    `json:",omitempty"`
+	Size   int64    `json:",omitempty"`
+	Seed   uint64   `json:",omitempty"` // of the bytes written
+	Atime  [2]int64 `json:",omitzero"`
+	Mtime  [2]int64 `json:",omitzero"` // seconds and nanoseconds
 }
 
 func (op modelOp) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q", op.Kind, op.Path)
-	if op.To != "" {
-		fmt.Fprintf(&b, " to %q", op.To)
+	text, err := json.Marshal(op)
+	if err != nil {
+		return err.Error()
 	}
-	fmt.Fprintf(&b, " slot %d,%d flags %#x mode %#o ids %d:%d at %d size %d seed %d times %v %v",
-		op.Slot, op.Slot2, op.Flags, op.Mode, op.UID, op.GID, op.Offset, op.Size, op.Seed, op.Atime, op.Mtime)
-	return b.String()
+	return string(text)
 }
 
 // outcome is what a program sees of an operation.

@@ -77,6 +77,9 @@ func newModelCheck(t testing.TB, vault *harness.Vault, want, got, lose string) *
 
 // begin makes the directories of a run, and in them one for each worker.
 func (c *modelCheck) begin(t *rapid.T) *modelRun {
+	if c.vault != nil && c.vault.PID() == 0 {
+		c.vault.Start() // the run before ended with a kill
+	}
 	c.runs++
 	name := strconv.Itoa(c.runs)
 	r := &modelRun{modelCheck: c, want: filepath.Join(c.want, name), got: filepath.Join(c.got, name)}
