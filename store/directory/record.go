@@ -197,7 +197,7 @@ func (t tombstone) encode() []byte {
 }
 
 func parseTombstone(b []byte) (t tombstone, err error) {
-	if len(b) != 2+store.DigestSize || b[0] != recordVersion {
+	if len(b) != 2+store.DigestSize || b[0] != recordVersion || b[1] > byte(store.Sealed) {
 		return t, damagedRecord("a tombstone")
 	}
 	t.form = store.Form(b[1])
@@ -252,6 +252,9 @@ func parseMeta(b []byte) (m meta, err error) {
 	}
 	copy(m.id[:], b[1:])
 	m.capacity = int64(binary.BigEndian.Uint64(b[1+idSize:]))
+	if b[0] != recordVersion || m.capacity < 0 {
+		return meta{}, damagedRecord("its description")
+	}
 	return m, nil
 }
 

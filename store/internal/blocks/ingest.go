@@ -10,7 +10,22 @@ import (
 	"stasis/store"
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, store.BlockSize); return &b }}
+// smallCrate is the size in bytes up to which a crate moves through a small
+// buffer: many of them at once should not each take a whole block's memory.
+const smallCrate = 64 << 10
+
+var (
+	buffers      = sync.Pool{New: func() any { b := make([]byte, store.BlockSize); return &b }}
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallCrate); return &b }}
+)
+
+// buffersFor gives the pool for the blocks of a crate of size bytes.
+func buffersFor(size int64) *sync.Pool {
+	if size <= smallCrate {
+		return &smallBuffers
+	}
+	return &buffers
+}
 
 // Ingest reads the whole source of a put, a block at a time, hands each block to
 // sink and gives the checksums of what it handed over. Bytes that are too few, too
@@ -33,8 +48,9 @@ func Ingest(ctx context.Context, r store.PutRequest, sink func(block []byte) err
 	// The source was only read: its Close has nothing to say about the bytes.
 	defer func() { stop(); _ = closeSource() }()
 
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	pool := buffersFor(r.Size)
+	buf := pool.Get().(*[]byte)
+	defer pool.Put(buf)
 	var h store.Hasher
 	for i := range store.Blocks(r.Size) {
 		p := (*buf)[:store.BlockLen(r.Size, i)]

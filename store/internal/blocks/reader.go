@@ -103,7 +103,7 @@ func (r *Reader) next() error {
 		return Ended(r.op, r.c.ID, err)
 	}
 	if r.buf == nil {
-		r.buf = buffers.Get().(*[]byte)
+		r.buf = buffersFor(r.c.Size).Get().(*[]byte)
 	}
 	i := r.offset / store.BlockSize
 	start := i * store.BlockSize
@@ -145,7 +145,7 @@ func (r *Reader) Close() error {
 	r.closed = true
 	r.ready, r.err = nil, nil
 	if r.buf != nil {
-		buffers.Put(r.buf)
+		buffersFor(r.c.Size).Put(r.buf)
 		r.buf = nil
 	}
 	if r.c.Close != nil {
