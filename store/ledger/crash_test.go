@@ -189,16 +189,14 @@ func TestCutDuringWrites(t *testing.T) {
 		var synced, last Position
 		var table []byte
 		at := rng.IntN(300)
+		own := rand.New(rand.NewPCG(rng.Uint64(), 0)) // for whichever goroutine it is
 		c.files.mu.Lock()
 		c.files.before = func(string, string) error {
 			if at--; at != 0 {
 				return nil
 			}
-			// The lock is held; crash takes it.
 			synced, last = c.db.Synced(), c.db.Position()+1
-			c.files.mu.Unlock()
-			left = c.files.crash(rng)
-			c.files.mu.Lock()
+			left = c.files.crashLocked(own)
 			var err error
 			table, err = os.ReadFile(filepath.Join(c.dir, tableName))
 			return err

@@ -43,6 +43,10 @@ func newMemFiles() *memFiles {
 func (m *memFiles) crash(rng *rand.Rand) *memFiles {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.crashLocked(rng)
+}
+
+func (m *memFiles) crashLocked(rng *rand.Rand) *memFiles {
 	names := map[string]*memNode{}
 	for name, n := range m.durable {
 		names[name] = n
