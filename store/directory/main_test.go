@@ -1,7 +1,11 @@
 package directory
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,3 +99,62 @@ func flip(t testing.TB, path string, offset int64) {
 }
 
 func TestStore(t *testing.T) { storetest.Run(t, factory("")) }
+
+// gen makes crates where a test has no seed to repeat.
+var gen = storetest.NewGen(1)
+
+// newCrate makes a crate with an id of its own.
+func newCrate(size int) storetest.Crate {
+	c := gen.Crate(size)
+	c.ID = store.NewCrateID()
+	return c
+}
+
+// put stores a new crate under a reservation that has room for more.
+func put(t testing.TB, s *Store, size int) (storetest.Crate, store.ReservationID) {
+	t.Helper()
+	c := newCrate(size)
+	r := reserve(t, s, c.Charge()+1<<16)
+	if _, err := s.Put(context.Background(), c.Put(r)); err != nil {
+		t.Fatal(err)
+	}
+	return c, r
+}
+
+func reserve(t testing.TB, s *Store, bytes int64) store.ReservationID {
+	t.Helper()
+	r := store.NewReservationID()
+	if _, err := s.Reserve(context.Background(), store.ReserveRequest{ID: r, Bytes: bytes}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// has checks that a crate is there, whole.
+func has(t testing.TB, s *Store, c storetest.Crate) {
+	t.Helper()
+	if err := holds(s, c); err != nil {
+		t.Error(err)
+	}
+}
+
+func holds(s *Store, c storetest.Crate) error {
+	rc, err := s.Open(context.Background(), c.ID, 0, -1)
+	if err != nil {
+		return err
+	}
+	p, err := io.ReadAll(rc)
+	if err == nil && !bytes.Equal(p, c.Data) {
+		err = fmt.Errorf("crate %s has other bytes", c.ID)
+	}
+	return errors.Join(err, rc.Close())
+}
+
+func status(t testing.TB, s *Store) store.Status {
+	t.Helper()
+	st, err := s.Status(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}

@@ -1,0 +1,363 @@
+package directory
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"stasis/store"
+	"stasis/store/storetest"
+)
+
+// The crash tests run a store in a child process, which says on its standard output
+// what it is about to do and what was acknowledged. The parent kills it, or cuts the
+// power, at a random moment, opens the store and compares.
+
+const (
+	childVar  = "STASIS_CRASH_CHILD" // the base directory the child works in
+	childSeed = "STASIS_CRASH_SEED"
+)
+
+func TestMain(m *testing.M) {
+	if base := os.Getenv(childVar); base != "" {
+		if err := crashChild(base); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// crashCrate is the crate that an id stands for: size and bytes follow from it.
+func crashCrate(id store.CrateID) storetest.Crate {
+	seed := binary.BigEndian.Uint64(id[8:])
+	rng := rand.New(rand.NewPCG(seed, 2))
+	size := 1 + rng.IntN(20000)
+	switch rng.IntN(12) {
+	case 0:
+		size = 1 + rng.IntN(3<<20)
+	case 1:
+		size = 4096
+	}
+	c := storetest.NewGen(seed).Crate(size)
+	c.ID = id
+	return c
+}
+
+// crasher is the child's state.
+type crasher struct {
+	s     *Store
+	base  string
+	mu    sync.Mutex
+	alive []store.CrateID
+}
+
+func (c *crasher) say(verb string, ids ...store.CrateID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	for _, id := range ids {
+		fmt.Fprintf(&b, "%s %s\n", verb, id)
+	}
+	// One write, so that no line is torn by the kill.
+	_, _ = os.Stdout.WriteString(b.String())
+}
+
+// crashChild works until it is killed or the disk goes.
+func crashChild(base string) error {
+	ctx := context.Background()
+	var seed uint64
+	if _, err := fmt.Sscan(os.Getenv(childSeed), &seed); err != nil {
+		return err
+	}
+	s, err := Open(ctx, filepath.Join(base, "node"), store.NodeID{}, owner, Options{})
+	if err != nil {
+		return err
+	}
+	if err := s.Fence(ctx, nil, store.NewToken(), true); err != nil {
+		return err
+	}
+	c := &crasher{s: s, base: base}
+	page, err := s.List(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, x := range page.Crates {
+		c.alive = append(c.alive, x.ID)
+	}
+	fmt.Println("ready")
+	errs := make(chan error, 3)
+	for i := range uint64(3) {
+		go func() {
+			rng := rand.New(rand.NewPCG(seed, i))
+			for {
+				if err := c.step(ctx, rng); err != nil {
+					errs <- err
+					return
+				}
+			}
+		}()
+	}
+	return <-errs
+}
+
+func (c *crasher) step(ctx context.Context, rng *rand.Rand) error {
+	r := store.NewReservationID()
+	if _, err := c.s.Reserve(ctx, store.ReserveRequest{ID: r, Bytes: 64 << 20}); err != nil {
+		return err
+	}
+	var err error
+	switch rng.IntN(5) {
+	case 0:
+		err = c.put(ctx, r)
+	case 1:
+		err = c.batch(ctx, r, 1+rng.IntN(40))
+	case 2:
+		err = c.adopt(ctx, r)
+	default:
+		for range 4 {
+			err = errors.Join(err, c.discard(ctx, rng))
+		}
+	}
+	return errors.Join(err, c.s.Release(ctx, r))
+}
+
+func (c *crasher) stored(ids ...store.CrateID) {
+	c.say("stored", ids...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alive = append(c.alive, ids...)
+}
+
+func (c *crasher) put(ctx context.Context, r store.ReservationID) error {
+	x := crashCrate(store.NewCrateID())
+	_, err := c.s.Put(ctx, x.Put(r))
+	if err == nil {
+		c.stored(x.ID)
+	}
+	return err
+}
+
+func (c *crasher) batch(ctx context.Context, r store.ReservationID, n int) error {
+	rs := make([]store.PutRequest, n)
+	ids := make([]store.CrateID, n)
+	for i := range rs {
+		x := crashCrate(store.NewCrateID())
+		rs[i], ids[i] = x.Put(r), x.ID
+	}
+	for _, res := range c.s.PutBatch(ctx, rs) {
+		if res.Err != nil {
+			return res.Err
+		}
+	}
+	c.stored(ids...)
+	return nil
+}
+
+// adopt says "body" once the body is durable: from there on it must not be lost.
+func (c *crasher) adopt(ctx context.Context, r store.ReservationID) error {
+	x := crashCrate(store.NewCrateID())
+	dir := filepath.Join(c.base, "bodies")
+	path := filepath.Join(dir, x.ID.String())
+	if err := os.WriteFile(path, x.Data, 0o600); err != nil {
+		return err
+	}
+	for _, p := range []string{path, dir} {
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	c.say("body", x.ID)
+	_, err := c.s.Adopt(ctx, x.Put(r), path)
+	if err == nil {
+		c.stored(x.ID)
+	}
+	return err
+}
+
+func (c *crasher) discard(ctx context.Context, rng *rand.Rand) error {
+	c.mu.Lock()
+	if len(c.alive) < 20 {
+		c.mu.Unlock()
+		return nil
+	}
+	i := rng.IntN(len(c.alive))
+	id := c.alive[i]
+	c.alive[i] = c.alive[len(c.alive)-1]
+	c.alive = c.alive[:len(c.alive)-1]
+	c.mu.Unlock()
+	c.say("discarding", id)
+	err := c.s.Discard(ctx, store.DiscardRequest{Crate: id})
+	if err == nil {
+		c.say("discarded", id)
+	}
+	return err
+}
+
+// expected is what the parent knows of each crate, over all rounds.
+type expected struct {
+	mu    sync.Mutex
+	state map[string]string // the last verb by id
+	acks  int
+}
+
+func (e *expected) follow(r io.Reader) {
+	for s := bufio.NewScanner(r); s.Scan(); {
+		verb, id, ok := strings.Cut(s.Text(), " ")
+		if !ok {
+			continue
+		}
+		e.mu.Lock()
+		e.state[id] = verb
+		e.acks++
+		e.mu.Unlock()
+	}
+}
+
+// check opens the store and compares it with what was said.
+func (e *expected) check(t *testing.T, base string) {
+	t.Helper()
+	root := filepath.Join(base, "node")
+	s := openStore(t, root, Options{})
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	there := make(map[string]bool)
+	var used int64
+	for cursor := []byte(nil); ; {
+		page, err := s.List(context.Background(), cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, info := range page.Crates {
+			there[info.ID.String()] = true
+			used += store.Charge(info.Size)
+			if err := holds(s, crashCrate(info.ID)); err != nil {
+				t.Errorf("listed, and served torn: %v", err)
+			}
+		}
+		if cursor = page.Next; cursor == nil {
+			break
+		}
+	}
+	if st := status(t, s); st.Used != used || st.Crates != int64(len(there)) || st.Damage != 0 {
+		t.Errorf("%d crates charge %d bytes, the status says %+v", len(there), used, st)
+	}
+	for id, verb := range e.state {
+		body := filepath.Join(base, "bodies", id)
+		_, err := os.Stat(body)
+		switch {
+		case verb == "stored" && !there[id]:
+			t.Errorf("crate %s was acknowledged and is lost", id)
+		case verb == "discarded" && there[id]:
+			t.Errorf("crate %s was discarded and is there", id)
+		case verb == "body" && !there[id] && err != nil:
+			t.Errorf("the body of crate %s is neither in the store nor where it was", id)
+		case verb == "body" && there[id] && err == nil:
+			t.Errorf("the body of crate %s is in two places", id)
+		}
+	}
+	e.noLeaks(t, root, there)
+}
+
+// noLeaks checks that there is no file but those of crates.
+func (e *expected) noLeaks(t *testing.T, root string, there map[string]bool) {
+	t.Helper()
+	for _, dir := range []string{cratesName, tempName} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && (dir == tempName || !there[d.Name()]) {
+				t.Errorf("leaked: %s (last said: %q)", path, e.state[d.Name()])
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// crashRound runs the child in base for a while and ends it with cut.
+func (e *expected) crashRound(t *testing.T, base string, seed uint64, after time.Duration, cut func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVar+"="+base, fmt.Sprintf("%s=%d", childSeed, seed))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	line, err := r.ReadString('\n')
+	if err != nil || line != "ready\n" {
+		_ = cmd.Wait()
+		t.Fatalf("the child did not start: %q, %v: %s", line, err, complaint.String())
+	}
+	followed := make(chan struct{})
+	go func() { defer close(followed); e.follow(r) }()
+	time.Sleep(after) // the random moment, which nothing announces
+	if cut != nil {
+		cut()
+	}
+	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+	<-followed
+	err = cmd.Wait()
+	if cut == nil && complaint.Len() > 0 {
+		t.Fatalf("the child failed before it was killed: %v: %s", err, complaint.String())
+	}
+}
+
+func crashBase(t *testing.T, base string) {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(base, "bodies"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(filepath.Join(base, "node"), owner, 0, Options{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKill kills the process at random points of put, batch, adopt and discard.
+func TestKill(t *testing.T) {
+	rounds := 6
+	if storetest.Soak() {
+		rounds = 200
+	}
+	seed := storetest.Seed(t)
+	rng := rand.New(rand.NewPCG(seed, 77))
+	base := t.TempDir()
+	crashBase(t, base)
+	e := &expected{state: make(map[string]string)}
+	for i := range rounds {
+		e.crashRound(t, base, seed+uint64(i), time.Duration(rng.IntN(400))*time.Millisecond, nil)
+		e.check(t, base)
+		if t.Failed() {
+			t.Fatalf("round %d", i)
+		}
+	}
+	t.Logf("%d rounds, %d lines said", rounds, e.acks)
+}
