@@ -276,11 +276,12 @@ func (s *FS) fsync(ctx context.Context, f *file) error {
 // syncBody makes the body of a file what counts after a power cut, once the ledger
 // is synced. The caller holds the lock of the file.
 func (s *FS) syncBody(f *file) error {
-	if f.record.Settled && f.synced == f.writes {
+	if f.synced != f.writes {
+		if err := f.body.Sync(); err != nil {
+			return err
+		}
+	} else if f.record.Settled {
 		return nil
-	}
-	if err := f.body.Sync(); err != nil {
-		return err
 	}
 	return s.markSettled(f)
 }

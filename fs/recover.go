@@ -425,11 +425,17 @@ func (s *FS) settleAll(ctx context.Context) error {
 	if s.ro {
 		return nil
 	}
+	files := s.inUse()
 	var errs error
-	for _, f := range s.inUse() {
+	for _, f := range files {
 		if err := s.commit(ctx, f); err != nil && !isSpace(err) {
 			errs = errors.Join(errs, err)
 		}
+	}
+	if len(files) >= sealSyncAll {
+		s.syncTogether(files)
+	}
+	for _, f := range files {
 		f.mu.Lock()
 		if f.body != nil {
 			errs = errors.Join(errs, s.syncBody(f))

@@ -177,7 +177,8 @@ func (s *FS) needBody(f *file, whole bool) error {
 	}
 	f.body, f.record, f.size = b, r, in.Size
 	f.mtime, f.timed = 0, false
-	f.changes, f.committed, f.writes, f.synced = 0, 0, 0, 0
+	// The file itself, new, is not synced.
+	f.changes, f.committed, f.writes, f.synced = 0, 0, 1, 0
 	f.switches++
 	return nil
 }
