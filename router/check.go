@@ -3,7 +3,6 @@ package router
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -230,8 +229,7 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool,
 
 // verify has a node read one copy.
 func (c *checker) verify(ctx context.Context, l *listing, m *Manifest) error {
-	var nonce store.Digest
-	_, _ = rand.Read(nonce[:]) // never fails
+	nonce := newNonce()
 	_, err := call(ctx, l.n, l.h, VerifyLimit+sendLimit(m.Size, 0), "verify crate", func(ctx context.Context, st store.Store) (store.Digest, error) {
 		return st.Verify(ctx, m.Crate, 0, m.Size, nonce)
 	}, nil)

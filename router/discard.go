@@ -1,7 +1,9 @@
 package router
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"sync"
 
 	"stasis/store"
@@ -19,6 +21,7 @@ func (n *node) discardLoop(ctx context.Context) {
 		done, failed, err := n.discardAll(ctx)
 		if done > 0 {
 			n.roomier()
+			n.rouse(small, large) // one may have waited for its discard
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -46,8 +49,10 @@ func (n *node) away() bool {
 // roomier has the node looked at soon, as it has more room now.
 func (n *node) roomier() {
 	n.r.mu.Lock()
-	n.fullUntil = 0
 	short := n.wantRoom > 0
+	if short {
+		n.room()
+	}
 	n.r.mu.Unlock()
 	if short {
 		n.rouse(wakeKeeper, small, large)
@@ -86,12 +91,25 @@ func (n *node) discardAll(ctx context.Context) (done int, failed bool, err error
 	return done, failed, nil
 }
 
-// forgetDead deletes records of what has been discarded.
-func (r *Router) forgetDead(keys [][]byte) error {
-	for at := 0; at < len(keys); at += UpdateKeys {
+// unchanged reports whether a record is there as it was read.
+func (r *Router) unchanged(p ledger.Pair) (bool, error) {
+	v, ok, err := r.shared.Get(p.Key)
+	return ok && bytes.Equal(v, p.Value), err
+}
+
+// forgetDead deletes records of what has been discarded, as they were read: a crate
+// may have been planned for the node again, and have died again.
+func (r *Router) forgetDead(gone []ledger.Pair) error {
+	for at := 0; at < len(gone); at += UpdateKeys {
 		_, err := r.shared.Update(func(tx *ledger.Tx) error {
-			for _, k := range keys[at:min(at+UpdateKeys, len(keys))] {
-				tx.Delete(k)
+			for _, p := range gone[at:min(at+UpdateKeys, len(gone))] {
+				v, ok, err := tx.Get(p.Key)
+				if err != nil {
+					return err
+				}
+				if ok && bytes.Equal(v, p.Value) {
+					tx.Delete(p.Key)
+				}
 			}
 			return nil
 		})
@@ -102,8 +120,8 @@ func (r *Router) forgetDead(keys [][]byte) error {
 	return nil
 }
 
-// discardEach has the node discard crates and gives the keys of those that are gone.
-func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone [][]byte) {
+// discardEach has the node discard crates and gives the records of those that are gone.
+func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone []ledger.Pair) {
 	todo := make(chan ledger.Pair, len(pairs))
 	for _, p := range pairs {
 		todo <- p
@@ -114,9 +132,9 @@ func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone [][]b
 	for range min(DiscardInFlight, len(pairs)) {
 		wg.Go(func() {
 			for p := range todo {
-				if n.discardOne(ctx, crateOf(p.Key)) {
+				if n.discardOne(ctx, crateOf(p.Key), func() (bool, error) { return n.r.unchanged(p) }) {
 					mu.Lock()
-					gone = append(gone, p.Key)
+					gone = append(gone, p)
 					mu.Unlock()
 				}
 			}
@@ -126,20 +144,37 @@ func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone [][]b
 	return gone
 }
 
-// discardOne reports whether the node does not have the crate any more.
-func (n *node) discardOne(ctx context.Context, c store.CrateID) bool {
+// discardOne reports whether the node does not have the crate any more. It flies like
+// a crate that is sent: neither happens beside the other. dead says, once it is in
+// flight, whether it is to be discarded still.
+func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (bool, error)) bool {
 	r := n.r
 	r.mu.Lock()
 	h := n.online()
 	_, under := n.inFlight[c]
+	if h != nil && !under {
+		n.inFlight[c] = struct{}{}
+	}
 	r.mu.Unlock()
 	if h == nil || under {
 		// Who lands wakes this loop. Whoever takes off later sees that it is dead.
 		return false
 	}
+	landed := func() {
+		r.mu.Lock()
+		delete(n.inFlight, c)
+		r.mu.Unlock()
+	}
+	if still, err := dead(); err != nil || !still {
+		landed()
+		return err == nil // it was planned for this node again
+	}
 	_, err := call(ctx, n, h, DiscardLimit, "discard crate", func(ctx context.Context, st store.Store) (struct{}, error) {
 		return struct{}{}, st.Discard(ctx, store.DiscardRequest{Crate: c, Holder: r.o.Owner})
-	}, nil)
+	}, func(struct{}, error) { landed() })
+	if !errors.Is(err, errNoAnswer) {
+		landed()
+	}
 	if err != nil && ctx.Err() == nil {
 		r.log.WithField("node", n.name).WithField("crate", c).WithError(err).Debug("discard is tried again")
 	}

@@ -80,10 +80,14 @@ func (n *node) sweepExtras(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	for _, c := range have {
-		if _, ok, err := r.manifest(c); ok || err != nil {
+		dead := func() (bool, error) {
+			_, ok, err := r.manifest(c)
+			return !ok, err
+		}
+		if still, err := dead(); err != nil || !still {
 			continue
 		}
-		if !n.discardOne(ctx, c) {
+		if !n.discardOne(ctx, c, dead) {
 			return
 		}
 		r.mu.Lock()

@@ -58,7 +58,8 @@ func (n *node) announce(was bool, err error) {
 	}
 	room := false
 	if is && n.wantRoom > 0 && n.drawable() > n.wantRoom {
-		n.wantRoom, n.fullUntil, room = 0, 0, true
+		n.wantRoom, n.short, room = 0, "", true
+		n.room()
 	}
 	r.mu.Unlock()
 	switch {

@@ -84,8 +84,11 @@ const (
 	// MaxFailing is how many crates with a pause of their own are remembered a node;
 	// more than that and the whole node pauses.
 	MaxFailing = 4096
-	// FullRetry is the pause before a node that refused for space is asked again, unless
-	// something was discarded there.
+	// MaxRefusals is how often in a row a node may refuse space for queued crates before it
+	// is not asked for a while.
+	MaxRefusals = 16
+	// FullRetry is that while, unless something is discarded there, and the first pause of a
+	// crate that was refused.
 	FullRetry = 10 * time.Second
 	// DiscardBatch is how many discards are done between two updates of the ledger.
 	DiscardBatch = 256

@@ -36,6 +36,7 @@ type node struct {
 	reserving chan struct{} // holds one token: questions about the grant go one at a time
 	short     string        // what the node last refused for space; empty: nothing
 	fullUntil time.Duration // nothing is sent before then
+	refusals  int           // in a row, of space for what is queued
 	wantRoom  int64         // what could be drawn when something was refused; 0: nothing was
 
 	queue    [classes]backlog

@@ -227,16 +227,18 @@ func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) er
 
 	err := n.first(ctx, id)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if err != nil {
 		n.halt()
 		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
 		if r.byID[n.id] == n {
 			delete(r.byID, n.id)
 		}
+		r.mu.Unlock()
 		return err
 	}
 	n.begin(r.ctx)
+	r.mu.Unlock()
+	r.o.Observer.NodesChanged()
 	return nil
 }
 

@@ -188,6 +188,9 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		n.fail(j, ours)
 	case kind == store.Unavailable, kind == store.Denied:
 		n.stumble(k, j.err)
+	case spaceError(j.err) && j.cramped:
+		n.full(j, j.err)
+		n.reroute(ctx, j)
 	case spaceError(j.err):
 		// The grant is less than was thought, or the disk is.
 		n.r.mu.Lock()
@@ -310,21 +313,35 @@ func (n *node) stumble(k class, err error) {
 	r.log.WithField("node", n.name).WithError(err).Debug("sending paused")
 }
 
-// full has nothing sent for a while to a node that refused for space, unless it is seen
-// to have more before.
-func (n *node) full(err error) {
+// full notes that the node refused space for a queued crate, which waits for a while;
+// smaller ones may fit. After some refusals the whole node waits, unless it is seen to have
+// more room before.
+func (n *node) full(j *job, err error) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
+	now := n.r.clock.Boot()
 	n.lastErr = err.Error()
 	n.refused("has too little room for what waits for it")
-	n.fullUntil = n.r.clock.Boot() + FullRetry
+	f := n.failing[j.crate]
+	f.tries++
+	f.until, f.err = now+jitter(backoff(FullRetry, CrateRetryCap, f.tries)), err.Error()
+	n.failing[j.crate] = f
+	if n.refusals++; n.refusals >= MaxRefusals {
+		n.refusals, n.fullUntil = 0, now+FullRetry
+	}
+}
+
+// room forgets what was refused for space, as there is more now. Called with mu held.
+func (n *node) room() {
+	n.fullUntil, n.refusals = 0, 0
+	clear(n.failing)
 }
 
 // steady ends a pause after a success.
 func (n *node) steady(k class) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	n.paused[k] = pause{}
+	n.paused[k], n.refusals = pause{}, 0
 }
 
 // backoff doubles a pause with each try.

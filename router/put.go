@@ -2,8 +2,8 @@ package router
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -17,12 +17,15 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	r := n.r
 	r.mu.Lock()
 	h, grant, rate := n.online(), n.grant.id, n.spec.Rate
-	id := n.id
+	id, near := n.id, local(n.spec.Kind)
 	r.mu.Unlock()
 	bytes := int64(0)
 	for _, j := range jobs {
 		bytes += j.size
 		r.equip(n, h, k, j)
+		if !near {
+			j.foretell(ctx)
+		}
 	}
 	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
 		return putAll(ctx, st, n, jobs, grant), nil
@@ -150,8 +153,22 @@ func (j *job) request(grant store.ReservationID) store.PutRequest {
 	if j.m.Known(store.Plain) {
 		root := j.m.form(store.Plain).Root
 		rq.Expect = &root
+	} else {
+		rq.Expect = j.foretold
 	}
 	return rq
+}
+
+// foretell finds out what bytes a node that is not on this machine must get, if nobody
+// knows yet: else what was spoilt on its way would be recorded as right.
+func (j *job) foretell(ctx context.Context) {
+	if j.m.Known(store.Plain) {
+		return
+	}
+	if sums, err := j.src.r.hash(ctx, j.src, j.size); err == nil {
+		root := sums.Root()
+		j.foretold = &root
+	} // else the source fails again when the node reads it, which is told from there
 }
 
 // putAdopted has the store take the body over, or copy it where it can't.
@@ -176,25 +193,51 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// putRepair replaces a copy that is wrong, once it is sure that there is a right one.
+// putRepair replaces a copy that is wrong, once it is sure that there is a right one. A
+// copy that turns out to be right after all gets its receipt again.
 func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant store.ReservationID) (res store.PutResult) {
 	if !j.m.Known(store.Plain) {
-		res.Err = &store.Error{Kind: store.Corrupt, Op: "repair crate", Subject: j.crate.String(), Detail: "its checksums were never recorded"}
+		res.Err = &store.Error{Kind: store.Corrupt, Op: opRepair, Subject: j.crate.String(), Detail: "its checksums were never recorded"}
 		return res
 	}
-	sums, err := n.r.hash(ctx, j.src, j.size)
-	if err == nil && sums.Root() != j.m.form(store.Plain).Root {
-		j.src.spoilt()
-		err = &store.Error{Kind: store.Unavailable, Op: "repair crate", Subject: j.crate.String(), Detail: "no right copy was found yet"}
+	if _, err := st.Verify(ctx, j.crate, 0, j.size, newNonce()); err == nil {
+		if res.Receipts, res.Err = st.Put(ctx, j.request(grant)); store.KindOf(res.Err) != store.Conflict {
+			return res
+		}
+	} else if k := store.KindOf(err); k != store.Corrupt && k != store.NotFound {
+		res.Err = err
+		return res
 	}
-	if err != nil {
-		j.src.note(err)
-		res.Err = fmt.Errorf("repair: %w", err)
+	if res.Err = n.r.provable(ctx, j); res.Err != nil {
 		return res
 	}
 	if res.Err = st.Discard(ctx, store.DiscardRequest{Crate: j.crate, Holder: n.r.o.Owner}); res.Err != nil {
 		return res
 	}
+	if j.cramped {
+		res.Err = &store.Error{Kind: store.NoSpace, Op: opRepair, Subject: j.crate.String(), Detail: "the wrong copy is gone, and room for the right one is asked for"}
+		return res
+	}
 	res.Receipts, res.Err = st.Put(ctx, j.request(grant))
 	return res
+}
+
+const opRepair = "repair crate"
+
+// provable reads the source of a repair in full, to be sure that it has the right bytes.
+func (r *Router) provable(ctx context.Context, j *job) error {
+	sums, err := r.hash(ctx, j.src, j.size)
+	if err == nil && sums.Root() != j.m.form(store.Plain).Root {
+		j.src.spoilt()
+		err = &store.Error{Kind: store.Unavailable, Op: opRepair, Subject: j.crate.String(), Detail: "no right copy was found yet"}
+	}
+	if err != nil {
+		j.src.note(err)
+	}
+	return err
+}
+
+func newNonce() (d store.Digest) {
+	_, _ = rand.Read(d[:]) // never fails
+	return d
 }

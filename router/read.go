@@ -180,11 +180,13 @@ func (r *Router) candidates(m *Manifest, not *node) []candidate {
 		case d != nil && d.State == Planned && !known && local(n.spec.Kind):
 			// A body may have been adopted just before a crash. Its store has the checksums
 			// that the ledger never got.
+		case d != nil && d.State == Damaged && known:
+			c.rank = 8 // a right block of it is better than none
 		default:
 			continue
 		}
 		if !local(n.spec.Kind) {
-			c.rank = 1
+			c.rank++
 		}
 		if n.slow > now {
 			c.rank += 2
@@ -265,10 +267,10 @@ func (r *Router) unread(m *Manifest, errs []error) error {
 	}
 	e := &store.Error{Kind: store.Unavailable, Op: opRead, Subject: m.Crate.String(), Err: errors.Join(errs...)}
 	switch {
-	case len(errs) == 0 && had == 0:
-		e.Detail = "no node has a copy yet"
-	case len(errs) == 0:
+	case len(errs) == 0 && had > 0:
 		e.Detail, e.Hint = "no node that has a copy answers", "see `stasis status`"
+	case had == 0:
+		e.Detail = "no node has a copy yet"
 	case missing == len(errs) && missing >= had:
 		e.Kind = store.NotFound
 	case missing+wrong == len(errs) && missing+wrong >= had:

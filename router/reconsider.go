@@ -80,6 +80,7 @@ func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, er
 		for _, t := range plan.Targets {
 			if durable, known := r.knows(t.Node); known && m.Destination(t.Node) == nil {
 				m.Destinations = append(m.Destinations, Destination{Node: t.Node, Durable: durable})
+				tx.Delete(deadKey(t.Node, id)) // it may have been meant for the node before
 			}
 		}
 		tx.Put(manifestKey(id), m.encode())
@@ -104,6 +105,74 @@ func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, er
 	}
 	r.Handover(plan, added)
 	return m, nil
+}
+
+// reroute finds another place for a copy whose node refused it for space. It reports
+// whether it did.
+func (r *Router) reroute(ctx context.Context, n *node, j *job) bool {
+	if !j.m.movable(n.nodeID()) {
+		return false
+	}
+	q := DrawRequest{Policy: Policy{Copies: 1}, Bytes: j.charge}
+	for _, d := range j.m.Destinations {
+		q.Exclude = append(q.Exclude, d.Node)
+	}
+	plan, err := r.Draw(ctx, q)
+	if err != nil {
+		return false
+	}
+	if len(plan.Targets) == 0 || !plan.Targets[0].Reserved {
+		r.Return(plan)
+		return false
+	}
+	m, struck, err := r.move(n.nodeID(), j.crate, plan.Targets[0].Node)
+	if err != nil || !struck {
+		r.Return(plan)
+		return false
+	}
+	var added Added
+	_, err = r.local.Update(func(tx *ledger.Tx) error {
+		var err error
+		added, err = r.EnqueueTx(tx, j.crate, m.Size, plan)
+		return err
+	})
+	if err != nil {
+		r.Return(plan) // the audit queues it
+		return true
+	}
+	r.Handover(plan, added)
+	r.log.WithField("node", n.name).WithField("crate", j.crate).Info("a copy goes elsewhere, as its node has no room")
+	return true
+}
+
+// movable reports whether a place can be given up for another: nothing is lost with it.
+func (m *Manifest) movable(id store.NodeID) bool {
+	d := m.Destination(id)
+	return d != nil && (d.State == Planned || d.State == Damaged && m.Copies() > 0)
+}
+
+// move plans a copy for another node. Bytes may have come to the one before without an
+// answer: it discards them.
+func (r *Router) move(from store.NodeID, c store.CrateID, to store.NodeID) (m Manifest, moved bool, err error) {
+	durable, known := r.knows(to)
+	_, err = r.shared.Update(func(tx *ledger.Tx) error {
+		var ok bool
+		moved = false
+		if m, ok, err = manifestTx(tx, c); err != nil || !ok || !known {
+			return err
+		}
+		if !m.movable(from) || m.Destination(to) != nil {
+			return nil
+		}
+		d := m.Destination(from)
+		*d = Destination{Node: to, Form: d.Form, Durable: durable}
+		tx.Put(manifestKey(c), m.encode())
+		tx.Put(deadKey(from, c), encodeTime(deadVersion, r.clock.Now()))
+		tx.Delete(deadKey(to, c))
+		moved = true
+		return nil
+	})
+	return m, moved, err
 }
 
 // audit looks through all manifests, soon after the start and then from time to time,

@@ -33,11 +33,11 @@ type rig struct {
 
 // spot is one place with a node.
 type spot struct {
-	name   string
-	zone   string
-	mem    *memory.Store
-	fault  *fault.Store
-	adopts bool
+	name  string
+	zone  string
+	mem   *memory.Store
+	fault *fault.Store
+	kind  string // empty: directory
 
 	mu      sync.Mutex
 	missing bool
@@ -94,6 +94,11 @@ func (b *bodies) add(t testing.TB, c storetest.Crate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.has[c.ID] = Body{Path: path, Size: int64(len(c.Data)), Adoptable: true}
+}
+
+func (b *bodies) have(c store.CrateID) bool {
+	_, err := b.Body(c)
+	return err == nil
 }
 
 func (b *bodies) drop(c store.CrateID) {
@@ -179,7 +184,11 @@ func (g *rig) place(name string, capacity int64) *spot {
 func (g *rig) specs() []NodeSpec {
 	var out []NodeSpec
 	for _, p := range g.places {
-		out = append(out, NodeSpec{Name: p.name, Kind: "directory", Zone: p.zone, Durable: true, Open: p.open})
+		kind := "directory"
+		if p.kind != "" {
+			kind = p.kind
+		}
+		out = append(out, NodeSpec{Name: p.name, Kind: kind, Zone: p.zone, Durable: true, Open: p.open})
 	}
 	return out
 }

@@ -258,9 +258,34 @@ func (n *node) part(ctx context.Context) {
 		}
 		n.unlockGrant()
 	}
+	n.note(ctx)
 	r.mu.Lock()
 	n.halt()
 	r.mu.Unlock()
+}
+
+// note records what a node holds, for a start that does not find it.
+func (n *node) note(ctx context.Context) {
+	r := n.r
+	r.mu.Lock()
+	h := n.online()
+	r.mu.Unlock()
+	if h == nil || r.o.ReadOnly {
+		return
+	}
+	s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
+		return st.Status(ctx)
+	}, nil)
+	if err == nil {
+		r.mu.Lock()
+		n.status, n.seen = s, r.clock.Now()
+		rec, _ := n.remember(s)
+		r.mu.Unlock()
+		err = r.recordNode(n.name, rec)
+	}
+	if err != nil {
+		r.log.WithField("node", n.name).WithError(err).Debug("what the node holds is not noted")
+	}
 }
 
 // Kick wakes the senders and discarders: there may be something to do.

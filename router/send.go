@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,8 @@ type job struct {
 	src      *source
 	borrowed bool // space was drawn for it, as its entry had none
 	adopt    bool
+	cramped  bool          // a repair for which there is no space: it can only turn out to be needless
+	foretold *store.Digest // what the node must get, where no receipt says so yet
 
 	receipt store.Receipt
 	err     error
@@ -88,7 +91,14 @@ func (n *node) blocked(k class) time.Duration {
 	case n.paused[k].until > now:
 		return n.paused[k].until - now
 	case len(n.failing) >= MaxFailing:
-		return RetryCap
+		for c, f := range n.failing {
+			if f.until <= now {
+				delete(n.failing, c)
+			}
+		}
+		if len(n.failing) >= MaxFailing {
+			return RetryCap
+		}
 	}
 	return 0
 }
@@ -145,11 +155,7 @@ func (n *node) fly(ctx context.Context, k class, jobs []*job) {
 		n.stumble(k, err)
 		return
 	}
-	ready, err = n.makeSpace(ctx, ready)
-	switch {
-	case spaceError(err):
-		n.full(err)
-	case err != nil:
+	if ready, err = n.makeSpace(ctx, ready); err != nil {
 		n.stumble(k, err)
 	}
 	if len(ready) == 0 {
@@ -227,14 +233,30 @@ func (n *node) makeSpace(ctx context.Context, jobs []*job) ([]*job, error) {
 			return ready, err
 		}
 	}
-	if len(ready) > 0 && !n.granted() {
-		n.repay(ready)
-		return nil, n.unavailable("reserve space", "the grant could not be confirmed", nil)
+	if len(ready) == 0 || n.granted() {
+		return ready, nil
 	}
-	return ready, nil
+	// A repair without space may be needless, and needs no grant then.
+	n.repay(ready)
+	ready = slices.DeleteFunc(ready, func(j *job) bool { return !j.cramped })
+	if len(ready) > 0 {
+		return ready, nil
+	}
+	return nil, n.unavailable("reserve space", "the grant could not be confirmed", nil)
 }
 
-// borrow draws space for jobs that have none, for as many as there is space for.
+// reroute finds another place for a crate that the node has no room for.
+func (n *node) reroute(ctx context.Context, j *job) {
+	if !n.r.reroute(ctx, n, j) {
+		return
+	}
+	if err := n.dequeue([]*job{j}, nil); err != nil {
+		n.r.log.WithField("node", n.name).WithError(err).Error("take a crate out of the queue")
+	}
+}
+
+// borrow draws space for jobs that have none, for as many as there is space for. The
+// others are left to wait, or go elsewhere; a repair goes on, as it may be needless.
 func (n *node) borrow(ctx context.Context, jobs []*job, need int64) (got []*job, err error) {
 	if _, err = n.grow(ctx, GrantLimit, need); err == nil {
 		for _, j := range jobs {
@@ -242,15 +264,25 @@ func (n *node) borrow(ctx context.Context, jobs []*job, need int64) (got []*job,
 		}
 		return jobs, nil
 	}
-	if !spaceError(err) {
-		return nil, err
-	}
+	refused := 0
 	for _, j := range jobs {
-		if _, err = n.grow(ctx, GrantLimit, j.charge); err != nil {
-			return got, err
+		if len(jobs) > 1 && refused < MaxRefusals {
+			_, err = n.grow(ctx, GrantLimit, j.charge)
 		}
-		j.borrowed = true
-		got = append(got, j)
+		switch {
+		case err == nil:
+			j.borrowed = true
+			got = append(got, j)
+		case !spaceError(err):
+			return got, err
+		case j.repair:
+			j.cramped = true
+			got = append(got, j)
+		default:
+			refused++
+			n.full(j, err)
+			n.reroute(ctx, j)
+		}
 	}
 	return got, nil
 }
@@ -288,9 +320,18 @@ func (n *node) dequeue(stale, stored []*job) error {
 	all := append(append([]*job(nil), stale...), stored...)
 	for at := 0; at < len(all); at += UpdateKeys {
 		part := all[at:min(at+UpdateKeys, len(all))]
+		var there []bool
 		_, err := r.local.Update(func(tx *ledger.Tx) error {
-			for _, j := range part {
-				tx.Delete(queueKey(id, classOf(j.size), j.crate))
+			there = make([]bool, len(part))
+			for i, j := range part {
+				k := queueKey(id, classOf(j.size), j.crate)
+				var err error
+				// A crate may be picked again from a scan that was made before it was dequeued:
+				// it must not be counted out twice.
+				if _, there[i], err = tx.Get(k); err != nil {
+					return err
+				}
+				tx.Delete(k)
 			}
 			return nil
 		})
@@ -298,8 +339,10 @@ func (n *node) dequeue(stale, stored []*job) error {
 			return err
 		}
 		r.mu.Lock()
-		for _, j := range part {
-			n.count(classOf(j.size), j.entry, -1)
+		for i, j := range part {
+			if there[i] {
+				n.count(classOf(j.size), j.entry, -1)
+			}
 			if j.borrowed {
 				n.grant.promised -= j.charge
 				j.borrowed = false

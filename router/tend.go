@@ -42,6 +42,12 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 		return err
 	}
 	share, err := n.reserve(ctx, limit, h, id, bytes)
+	if spaceError(err) && was > 0 {
+		// A restart is to ask for what there is.
+		if err := r.recordGrant(n.id, grantRecord{id: id, bytes: was}); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,11 @@ func (n *node) sync(ctx context.Context) error {
 	g.acked = 0
 	r.mu.Unlock()
 	share, err := n.reserve(ctx, GrantLimit, h, id, max(bytes, 1))
+	if spaceError(err) {
+		// The figure was asked for and refused before a restart. The least tells what was
+		// drawn; what is promised beside is asked for next.
+		share, err = n.reserve(ctx, GrantLimit, h, id, 1)
+	}
 	if err != nil {
 		return err
 	}
