@@ -30,7 +30,7 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 		f.mu.RUnlock()
 		return nil
 	}
-	changes, held := f.changes, f.record.Plan
+	changes, held := f.changes, f.record.Places
 	cost, err := f.cost()
 	f.mu.RUnlock()
 	if err != nil {
@@ -43,15 +43,11 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
-	plan, refused := s.draw(ctx, pol, cost, held)
+	to, refused := s.draw(ctx, pol, cost, held)
 	if isSpace(refused) && s.makeRoom(ctx, f, cost) {
-		plan, refused = s.drawPatiently(ctx, pol, cost)
+		to, refused = s.drawPatiently(ctx, pol, cost)
 	}
-	if refused != nil && !isSpace(refused) {
-		// The draw gave back what was held; the record must not promise it.
-		plan = router.Plan{}
-	}
-	if err := s.recordPlan(f, plan, refused, cost.size, changes); err != nil {
+	if err := s.recordPlaces(f, to, refused, cost.size, changes); err != nil {
 		return errors.Join(refused, err)
 	}
 	return refused
@@ -63,62 +59,33 @@ func isSpace(err error) bool {
 
 // cost is what the content of a file takes at each place that keeps a copy.
 type cost struct {
-	size     int64 // of the file, in bytes
-	bytes    int64 // charged
-	resident int64 // of them, in a body that can be adopted
+	size      int64 // of the file, in bytes
+	spans     []body.Span
+	adoptable bool // the body as it is could be a crate
 }
 
 // cost is for a file with a body; the caller holds its lock.
-func (f *file) cost() (cost, error) {
-	c := cost{size: f.size}
-	spans, err := f.body.Data(f.size)
-	if err != nil {
+func (f *file) cost() (c cost, err error) {
+	c.size = f.size
+	if c.spans, err = f.body.Data(f.size); err != nil {
 		return c, err
 	}
-	for _, p := range cut(spans) {
-		c.bytes += store.Charge(p.Length)
-	}
-	if f.body.Whole() && len(spans) == 1 && spans[0].Length == f.size && f.size <= store.MaxCrate {
-		c.resident = c.bytes
-	}
+	c.adoptable = f.body.Whole() && len(c.spans) == 1 && c.spans[0].Length == f.size
 	return c, nil
-}
-
-// cut divides spans into pieces that a crate can hold.
-func cut(spans []body.Span) []body.Span {
-	var out []body.Span
-	for _, p := range spans {
-		for p.Length > store.MaxCrate {
-			out = append(out, body.Span{Offset: p.Offset, Length: store.MaxCrate})
-			p.Offset += store.MaxCrate
-			p.Length -= store.MaxCrate
-		}
-		out = append(out, p)
-	}
-	return out
-}
-
-// draw asks the router for space. Content without bytes needs none.
-func (s *FS) draw(ctx context.Context, pol router.Policy, c cost, held router.Plan) (router.Plan, error) {
-	if c.bytes == 0 {
-		s.router.Return(held)
-		return router.Plan{}, nil
-	}
-	return s.router.Draw(ctx, router.DrawRequest{Policy: pol, Bytes: c.bytes, Resident: c.resident, Held: held})
 }
 
 // drawPatiently asks again until the discards that make room are done, within a
 // bound.
-func (s *FS) drawPatiently(ctx context.Context, pol router.Policy, c cost) (router.Plan, error) {
+func (s *FS) drawPatiently(ctx context.Context, pol router.Policy, c cost) (places, error) {
 	until := time.Now().Add(makeRoomWait)
 	for {
-		plan, err := s.draw(ctx, pol, c, router.Plan{})
+		to, err := s.draw(ctx, pol, c, places{})
 		if !isSpace(err) || time.Now().After(until) {
-			return plan, err
+			return to, err
 		}
 		select {
 		case <-ctx.Done():
-			return plan, err
+			return to, err
 		case <-time.After(makeRoomPoll):
 		}
 	}
@@ -140,9 +107,9 @@ func (s *FS) makeRoom(ctx context.Context, f *file, c cost) bool {
 	if err != nil {
 		return false
 	}
-	enough := false
+	bytes, enough := charge(cut(c.spans, store.MaxCrate)), false
 	for _, n := range s.router.Status(ctx) {
-		enough = enough || n.Durable && n.Free < c.bytes && n.Free+freed >= c.bytes
+		enough = enough || n.Durable && n.Free < bytes && n.Free+freed >= bytes
 	}
 	if !enough {
 		return false
@@ -175,32 +142,33 @@ func (s *FS) makeRoom(ctx context.Context, f *file, c cost) bool {
 	return true
 }
 
-// recordPlan writes down what a commit came to.
-func (s *FS) recordPlan(f *file, plan router.Plan, refused error, size int64, changes uint64) error {
+// recordPlaces writes down what a commit came to.
+func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.record
-	r.Size, r.Plan, r.Planned = size, plan, refused == nil
+	r.Size, r.Places, r.Planned = size, to, refused == nil
 	r.Unplaced, r.Reason = isSpace(refused), ""
 	if r.Settled && f.synced != f.writes {
 		// The size that counts after a power cut is the one that was synced.
 		r.Size = f.record.Size
 	}
-	a := attentionRecord{State: Pending, Bytes: size, Reason: plan.Waiting}
+	short, waiting := to.say()
+	a := attentionRecord{State: Pending, Bytes: size, Reason: waiting}
 	switch {
 	case refused != nil:
 		r.Reason = refused.Error()
 		a.State, a.Reason = Unplaced, r.Reason
-	case plan.Short != "":
-		a.State, a.Reason = Short, plan.Short
+	case short != "":
+		a.State, a.Reason = Short, short
 	}
 	_, err := s.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(key(tableBody, uint64(f.ino)), r.encode())
 		return putAttention(tx, f.ino, a)
 	})
 	if err != nil {
-		s.router.Return(plan)
-		f.record.Plan, f.record.Planned = router.Plan{}, false
+		s.returnPlaces(to)
+		f.record.Places, f.record.Planned = places{}, false
 		return err
 	}
 	f.record, f.committed = r, changes

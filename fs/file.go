@@ -31,6 +31,7 @@ type file struct {
 	size   int64      // bytes, now
 	mtime  int64      // of the last write, where it is newer than the inode's
 	timed  bool       // mtime counts
+	owed   *owed      // what the last sealing left to do; there is no body then
 	// changes counts what changed the content, writes what changed the body's file:
 	// filling a block for sealing is the second without the first.
 	changes, committed uint64

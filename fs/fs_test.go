@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stasis/fs/body"
 	"stasis/fs/names"
+	"stasis/router"
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -357,5 +359,82 @@ func TestTmpfileAndLink(t *testing.T) {
 	must(t, err)
 	must(t, v.Unlink(names.Root, "named"))
 	v.expect("second", p)
+	v.sound()
+}
+
+// Content for which no place has room whole is cut, and its parts go where there is
+// room.
+func TestContentTooLargeForOnePlaceIsCut(t *testing.T) {
+	v := newVault(t, 1, 3*partSize/2, 3*partSize/2, 3*partSize/2)
+	h := v.create("big")
+	// Holes between a few written blocks keep the test small; the parts are as they would be.
+	const parts = 3
+	p := pattern(mib, 3)
+	for i := range int64(parts) {
+		v.write(h, p, i*partSize+5*mib)
+	}
+	f := h.f
+	f.mu.RLock()
+	c, err := f.cost()
+	f.mu.RUnlock()
+	must(t, err)
+	c.spans = []body.Span{{Offset: 0, Length: parts * partSize}}
+	to, err := v.draw(t.Context(), v.policy, c, places{})
+	must(t, err)
+	nodes := make(map[store.NodeID]int)
+	pieces := 0
+	for _, r := range to.Runs {
+		pieces += r.Pieces
+		for _, target := range r.Plan.Targets {
+			nodes[target.Node] += r.Pieces
+		}
+	}
+	if pieces != parts || len(nodes) != parts || to.Part != partSize {
+		t.Fatalf("%d pieces of %d bytes on %v", pieces, to.Part, nodes)
+	}
+	v.returnPlaces(to)
+	c.spans[0].Length = 6 * partSize
+	if _, err := v.draw(t.Context(), v.policy, c, places{}); !isSpace(err) {
+		t.Fatalf("more than there is gives %v", err)
+	}
+	v.close(h)
+	v.wait()
+	v.sound()
+}
+
+// The pieces of a file whose parts go to several places are sent to those, and read
+// from there.
+func TestRunsOfPiecesGoToTheirPlaces(t *testing.T) {
+	v := newVault(t, 1, 64*mib, 64*mib)
+	p := pattern(6*mib, 3)
+	h := v.create("f")
+	v.write(h, p, 0)
+	must(t, h.Flush(t.Context()))
+	f := h.f
+	f.mu.Lock()
+	v.returnPlaces(f.record.Places)
+	to := places{Part: 2 * mib}
+	for i := range v.nodes {
+		plan, err := v.rt.Draw(t.Context(), router.DrawRequest{Policy: v.policy, Bytes: 5 * mib})
+		must(t, err)
+		want := v.rt.Status(t.Context())[i].ID
+		plan.Targets[0].Node = want
+		to.Runs = append(to.Runs, run{i + 1, plan})
+	}
+	f.record.Places = to
+	f.mu.Unlock()
+	h.Release()
+	v.wait()
+	for i, n := range v.nodes {
+		s, err := n.Store.Status(t.Context())
+		must(t, err)
+		if s.Crates != int64(i+1) {
+			t.Errorf("node %s has %d crates", n.name, s.Crates)
+		}
+	}
+	v.stop()
+	must(t, os.RemoveAll(filepath.Join(v.dir, "bodies")))
+	v.start()
+	v.expect("f", p)
 	v.sound()
 }

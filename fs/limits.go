@@ -3,6 +3,9 @@ package fs
 import "time"
 
 const (
+	// partSize is the length, in bytes, of the crates that content is cut into for which no
+	// place has room whole.
+	partSize = 1 << 30
 	// sealDelay is how long a closed file rests before it is cut into crates: what is
 	// renamed, rewritten or removed within it never goes anywhere.
 	sealDelay = time.Second

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/fs/names"
+	"stasis/router"
 	"stasis/store"
 )
 
@@ -70,6 +71,14 @@ func TestContentModel(t *testing.T) {
 		n.away.Store(false)
 	}
 	v.rt.Kick()
+	v.eventually("all nodes are back", func() bool {
+		for _, n := range v.rt.Status(t.Context()) {
+			if n.State != router.Online {
+				return false
+			}
+		}
+		return true
+	})
 	for _, f := range m.files {
 		m.release(f)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"stasis/fs/names"
-	"stasis/router"
 	"stasis/store"
 )
 
@@ -133,9 +132,9 @@ type bodyRecord struct {
 	Size int64
 	// List is the list that a sealing under way is making, or 0.
 	List names.ListID
-	// Plan is where the content goes as of the last commit; it holds the space drawn.
-	Plan    router.Plan
-	Planned bool // Plan counts: the content was committed, and found room
+	// Places is where the content goes as of the last commit; it holds the space drawn.
+	Places  places
+	Planned bool // Places counts: the content was committed, and found room
 	Reason  string
 }
 
@@ -162,8 +161,13 @@ func (r *bodyRecord) encode() []byte {
 	e.i64(r.Limit)
 	e.i64(r.Size)
 	e.u64(uint64(r.List))
-	plan, _ := r.Plan.MarshalBinary() // never fails
-	e.counted(plan)
+	e.i64(r.Places.Part)
+	e.u64(uint64(len(r.Places.Runs)))
+	for _, run := range r.Places.Runs {
+		e.u64(uint64(run.Pieces))
+		plan, _ := run.Plan.MarshalBinary() // never fails
+		e.counted(plan)
+	}
 	e.counted([]byte(r.Reason))
 	return e
 }
@@ -176,12 +180,16 @@ func decodeBody(b []byte) (bodyRecord, error) {
 	r.Limit, r.Size = d.i64(), d.i64()
 	r.List = names.ListID(d.u64())
 	r.Planned = flags&flagPlanned != 0
-	plan := d.counted()
-	r.Reason = string(d.counted())
-	if err := d.end("a body"); err != nil {
-		return r, err
+	r.Places.Part = d.i64()
+	for n := d.u64(); n > 0 && !d.bad; n-- {
+		run := run{Pieces: int(d.u64())}
+		if err := run.Plan.UnmarshalBinary(d.counted()); err != nil {
+			return r, err
+		}
+		r.Places.Runs = append(r.Places.Runs, run)
 	}
-	return r, r.Plan.UnmarshalBinary(plan)
+	r.Reason = string(d.counted())
+	return r, d.end("a body")
 }
 
 // lyingRecord says where in a body a crate lies.

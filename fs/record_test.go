@@ -25,7 +25,8 @@ func goldenRecords() map[string]struct {
 		return c
 	}
 	body := bodyRecord{Body: id(1), Whole: true, Settled: true, Unplaced: true, Planned: true, Limit: 4096, Size: 123456789, List: 77,
-		Plan:   router.Plan{Targets: []router.Target{{Node: store.NodeID(id(9)), Bytes: 4608, Resident: 4608, Reserved: true}}, Wanted: 2, Short: "one node", Waiting: "nas"},
+		Places: places{Part: 1 << 30, Runs: []run{{Pieces: 3, Plan: router.Plan{
+			Targets: []router.Target{{Node: store.NodeID(id(9)), Bytes: 4608, Resident: 4608, Reserved: true}}, Wanted: 2, Short: "one node", Waiting: "nas"}}}},
 		Reason: "no space"}
 	lying := lyingRecord{Body: id(2), Offset: 1 << 20, Length: 3 << 20, Ino: 42, Shared: true}
 	teardown := teardownRecord{Copies: 2}

@@ -13,7 +13,6 @@ import (
 
 	"stasis/fs/extent"
 	"stasis/fs/names"
-	"stasis/router"
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -170,10 +169,12 @@ func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut b
 		return s.serveBody(in, r, cut)
 	}
 	if r.Planned {
-		s.router.Restore(r.Plan)
+		for i := range r.Places.Runs {
+			s.router.Restore(r.Places.Runs[i].Plan)
+		}
 	}
 	if sealed {
-		return s.finishSeal(ino, r)
+		return s.finishSwitch(ino, r)
 	}
 	if cut && !r.Settled {
 		return s.setAside(ino, r)
@@ -242,7 +243,7 @@ func (s *FS) dropRecord(ino names.Ino, r bodyRecord) error {
 
 // setAside takes a body that was not synced out of use.
 func (s *FS) setAside(ino names.Ino, r bodyRecord) error {
-	s.router.Return(r.Plan)
+	s.returnPlaces(r.Places)
 	path, err := s.tree.Path(ino)
 	if err != nil {
 		path = fmt.Sprintf("inode %d", ino)
@@ -262,7 +263,7 @@ func (s *FS) setAside(ino names.Ino, r bodyRecord) error {
 
 // lostBody deals with a body that should be there and can't be read.
 func (s *FS) lostBody(ino names.Ino, r bodyRecord, cause error) error {
-	s.router.Return(r.Plan)
+	s.returnPlaces(r.Places)
 	s.log.WithError(cause).WithField("inode", ino).Error("the body of a file is lost; the file has the content before it")
 	return s.fallBack(ino)
 }
@@ -287,41 +288,20 @@ func (s *FS) fallBack(ino names.Ino) error {
 	return s.assess(ino)
 }
 
-// finishSeal does what was left to do when the inode had been switched to a new
-// list: the crates go into the queues.
-func (s *FS) finishSeal(ino names.Ino, r bodyRecord) error {
-	var added []router.Added
-	made := 0
+// finishSwitch does what was left to do when the inode had been switched to a new list.
+func (s *FS) finishSwitch(ino names.Ino, r bodyRecord) error {
+	var made []extent.Extent
 	err := s.eachExtent(r.List, func(e extent.Extent) error {
 		lr, ok, err := s.lies(e.Crate)
-		if err != nil || !ok || lr.Body != r.Body {
-			return err
+		if err == nil && ok && lr.Body == r.Body {
+			made = append(made, e)
 		}
-		made++
-		a, err := s.enqueue(ino, []extent.Extent{e}, r.Plan)
-		added = append(added, a...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	pos, err := s.local.Update(func(tx *ledger.Tx) error {
-		tx.Delete(key(tableBody, uint64(ino)))
-		if made == 0 {
-			dropTx(tx, r.Body)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if made > 0 {
-		s.router.Handover(r.Plan, added...)
-	} else {
-		s.router.Return(r.Plan)
-		s.drops.add(r.Body, pos)
-	}
-	return nil
+	return s.finishSeal(ino, r, made)
 }
 
 // recoverLying forgets crates in bodies that nothing refers to, and counts the

@@ -91,7 +91,7 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	pieces := cut(spans)
+	pieces := cut(spans, max(f.record.Places.Part, store.BlockSize))
 	var base []extent.Extent
 	if !f.body.Whole() {
 		if err := s.eachExtent(in.List, func(e extent.Extent) error { base = append(base, e); return nil }); err != nil {
@@ -102,23 +102,21 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	for i, p := range pieces {
 		made[i] = extent.Extent{Offset: p.Offset, Length: p.Length, Crate: store.NewCrateID()}
 	}
-	sw := &change{f: f, made: made, list: extent.Overlay(base, made, f.record.Limit)}
+	sw := &change{f: f, made: made, to: f.record.Places, list: extent.Overlay(base, made, f.record.Limit)}
 	if len(sw.list) > 0 {
 		if sw.id, err = s.tree.NewListID(); err != nil {
 			return 0, err
 		}
 	}
-	if len(made) > 0 {
-		planned = max(1, f.record.Plan.Wanted)
-	}
-	return planned, s.apply(sw)
+	return f.record.Places.wanted(), s.apply(sw)
 }
 
 // change is a new list about to become the content of an inode.
 type change struct {
 	f    *file
 	id   names.ListID
-	made []extent.Extent // the extents with a crate of their own, new
+	made []extent.Extent // the extents with a crate of their own, new, in order
+	to   places          // of made
 	list []extent.Extent // all of them
 }
 
@@ -137,31 +135,72 @@ func (s *FS) apply(c *change) error {
 		kick(s.tear)
 		return errors.Join(err, s.unmake(c))
 	}
-	added, err := s.enqueue(f.ino, c.made, f.record.Plan)
+	r := f.record
+	if err := f.body.Release(); err != nil {
+		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
+	}
+	f.body, f.record = nil, bodyRecord{}
+	f.switches++
+	if err := s.finishSeal(f.ino, r, c.made); err != nil {
+		// The switch is made; the rest is owed, and is done before there is another body.
+		f.owed = &owed{r, c.made}
+		s.mu.Lock()
+		f.pins++ // so that it is not forgotten
+		s.unsealed = append(s.unsealed, f.ino)
+		s.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// owed is what is left of a sealing whose last updates of the ledger failed.
+type owed struct {
+	record bodyRecord
+	made   []extent.Extent
+}
+
+// payOwed does what an earlier sealing left. The caller holds the lock of the file.
+func (s *FS) payOwed(f *file) error {
+	if f.owed == nil {
+		return nil
+	}
+	if err := s.finishSeal(f.ino, f.owed.record, f.owed.made); err != nil {
+		return err
+	}
+	f.owed = nil
+	s.mu.Lock()
+	f.pins-- // the caller has another
+	s.mu.Unlock()
+	return nil
+}
+
+// finishSeal does what is left when an inode has been switched to a new list: the crates
+// go into the queues, and the body is no body any more.
+func (s *FS) finishSeal(ino names.Ino, r bodyRecord, made []extent.Extent) error {
+	added, err := s.enqueue(made, r.Places)
 	if err != nil {
 		return err
 	}
 	pos, err := s.local.Update(func(tx *ledger.Tx) error {
-		tx.Delete(key(tableBody, uint64(f.ino)))
-		if len(c.made) == 0 {
-			dropTx(tx, f.body.ID)
+		tx.Delete(key(tableBody, uint64(ino)))
+		if len(made) == 0 {
+			dropTx(tx, r.Body)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if len(c.made) > 0 {
-		s.router.Handover(f.record.Plan, added...)
-	} else {
-		s.router.Return(f.record.Plan)
-		s.drops.add(f.body.ID, pos)
+	if len(made) == 0 {
+		s.drops.add(r.Body, pos)
 	}
-	if err := f.body.Release(); err != nil {
-		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
+	for i, run := range r.Places.Runs {
+		if i < len(added) && len(added[i]) > 0 {
+			s.router.Handover(run.Plan, added[i]...)
+		} else {
+			s.router.Return(run.Plan)
+		}
 	}
-	f.body, f.record = nil, bodyRecord{}
-	f.switches++
 	return nil
 }
 
@@ -215,15 +254,15 @@ func (s *FS) lieAll(c *change) error {
 // down until the last update names it.
 func (s *FS) buildList(c *change) error {
 	f := c.f
-	fresh := make(map[store.CrateID]bool, len(c.made))
+	fresh := make(map[store.CrateID]*router.Plan, len(c.made))
 	waits := s.waiting.of(f.ino)
 	var crates []store.CrateID // that the new content waits for
-	for _, e := range c.made {
-		fresh[e.Crate] = true
+	for i, e := range c.made {
+		fresh[e.Crate] = c.to.plan(i)
 		crates = append(crates, e.Crate)
 	}
 	for _, e := range c.list {
-		if waits[e.Crate] && !fresh[e.Crate] {
+		if waits[e.Crate] && fresh[e.Crate] == nil {
 			crates = append(crates, e.Crate)
 		}
 	}
@@ -267,17 +306,17 @@ func (s *FS) buildList(c *change) error {
 
 // addExtentTx adds one extent to a list, with its reference and, for a new crate, its
 // manifest.
-func (s *FS) addExtentTx(tx *ledger.Tx, c *change, e extent.Extent, fresh bool) error {
+func (s *FS) addExtentTx(tx *ledger.Tx, c *change, e extent.Extent, fresh *router.Plan) error {
 	tx.Put(extentKey(c.id, e.End()), e.Value())
 	n, err := references(tx, e.Crate)
 	if err != nil {
 		return err
 	}
 	putReferences(tx, e.Crate, n+1)
-	if !fresh {
+	if fresh == nil {
 		return nil
 	}
-	return s.router.RegisterTx(tx, router.NewCrate{ID: e.Crate, Size: e.Length, Origin: uint64(c.f.ino), Plan: c.f.record.Plan})
+	return s.router.RegisterTx(tx, router.NewCrate{ID: e.Crate, Size: e.Length, Origin: uint64(c.f.ino), Plan: *fresh})
 }
 
 // switchTx makes the new list the inode's, and notes the old one for tearing down.
@@ -301,8 +340,24 @@ func (s *FS) switchTx(tx *ledger.Tx, c *change, old teardownRecord) error {
 	return nil
 }
 
-// enqueue hands crates to the router's queues.
-func (s *FS) enqueue(ino names.Ino, made []extent.Extent, plan router.Plan) ([]router.Added, error) {
+// enqueue hands crates to the router's queues; the result is by runs.
+func (s *FS) enqueue(made []extent.Extent, to places) ([][]router.Added, error) {
+	all := make([][]router.Added, len(to.Runs))
+	for i, run := range to.Runs {
+		n := min(run.Pieces, len(made))
+		if i == len(to.Runs)-1 {
+			n = len(made)
+		}
+		added, err := s.enqueueRun(made[:n], run.Plan)
+		if err != nil {
+			return nil, err
+		}
+		all[i], made = added, made[n:]
+	}
+	return all, nil
+}
+
+func (s *FS) enqueueRun(made []extent.Extent, plan router.Plan) ([]router.Added, error) {
 	var all []router.Added
 	per := max(1, updateKeys/max(1, len(plan.Targets)))
 	for len(made) > 0 {
@@ -342,6 +397,12 @@ func keys(m map[store.CrateID]bool) []store.CrateID {
 func (s *FS) seal(ctx context.Context, f *file) error {
 	f.sealing.Lock()
 	defer f.sealing.Unlock()
+	f.mu.Lock()
+	err := s.payOwed(f)
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	for range sealTries {
 		if err := s.commit(ctx, f); err != nil {
 			return err

@@ -140,7 +140,7 @@ func (s *FS) sealBatch(ctx context.Context, inos []names.Ino, apart func(*file))
 		}
 		f.mu.RLock()
 		large := f.size >= sealLarge || f.body != nil && !f.body.Whole()
-		none := f.body == nil
+		none := f.body == nil && f.owed == nil
 		f.mu.RUnlock()
 		switch {
 		case none:

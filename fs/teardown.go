@@ -277,7 +277,7 @@ func (s *FS) forgetBody(f *file) error {
 	if err != nil || f.body == nil {
 		return err
 	}
-	s.router.Return(f.record.Plan)
+	s.returnPlaces(f.record.Places)
 	err = f.body.Release()
 	s.drops.add(f.body.ID, pos)
 	f.body, f.record = nil, bodyRecord{}

@@ -147,6 +147,9 @@ func (s *FS) needBody(f *file, whole bool) error {
 	if f.body != nil {
 		return nil
 	}
+	if err := s.payOwed(f); err != nil {
+		return err
+	}
 	in, err := s.tree.Get(f.ino)
 	if err != nil {
 		return err
