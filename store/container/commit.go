@@ -154,6 +154,7 @@ func (c *committer) fatal(err error) {
 		Detail: "the disk failed, and what it has kept is not known",
 		Hint:   "look at the disk, then open the container again",
 	}
+	c.s.room.close(c.broken)
 }
 
 // sync is a sync that no failed one came between since epoch: an error is told

@@ -19,6 +19,7 @@ type room struct {
 
 	// Below: guarded by lock.
 	sp    *space
+	shut  error    // why no crate may have pages any more
 	loose []extent // free since the last tidying, and still on the disk
 }
 
@@ -44,6 +45,9 @@ func (r *room) forCrate(ctx context.Context, size int64) (es []extent, ok bool, 
 		return nil, false, err
 	}
 	defer r.unlock()
+	if r.shut != nil {
+		return nil, false, r.shut
+	}
 	es, ok = r.sp.alloc(headerPages(size, 1) + dataPages(size))
 	for ok {
 		// More pieces may need a longer header, whose pages may be further pieces.
@@ -62,6 +66,14 @@ func (r *room) forCrate(ctx context.Context, size int64) (es []extent, ok bool, 
 	}
 	r.refresh()
 	return es, ok, nil
+}
+
+// close lets no crate have pages any more: those that are given back from now on
+// may be named by a commit that is on the disk after all.
+func (r *room) close(err error) {
+	r.lock <- struct{}{}
+	defer r.unlock()
+	r.shut = err
 }
 
 // release gives pages back. It waits for the lock however long that takes: its
