@@ -132,7 +132,7 @@ func openError(op, path string, err error) error {
 	case errors.Is(err, errSupers):
 		e.Kind = store.Corrupt
 		e.Hint = "discard the file and let the other nodes fill a new one"
-	case errors.Is(err, errNotContainer), errors.Is(err, errNotRegular):
+	case errors.Is(err, errNotContainer), errors.Is(err, errNotRegular), errors.Is(err, unix.EISDIR):
 		e.Hint = "look whether the right disk is mounted, and the path is right"
 	}
 	return e
