@@ -1,0 +1,127 @@
+package directory
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/store/storetest"
+)
+
+// TestPowerCut cuts the power of a filesystem on a loop device at random points of
+// put, batch, adopt and discard: what was not synced is gone, in whatever order the
+// filesystem had written it.
+func TestPowerCut(t *testing.T) {
+	for _, fs := range []string{"xfs", "ext4"} {
+		t.Run(fs, func(t *testing.T) {
+			rounds := 3
+			if storetest.Soak() {
+				rounds = 200
+			}
+			m := newLoop(t, fs, 512<<20)
+			seed := storetest.Seed(t)
+			rng := rand.New(rand.NewPCG(seed, 78))
+			crashBase(t, m.dir)
+			run(t, "sync", "-f", m.dir)
+			e := &expected{state: make(map[string]string)}
+			for i := range rounds {
+				e.crashRound(t, m.dir, seed+uint64(i), time.Duration(rng.IntN(400))*time.Millisecond, func() { m.cut(t) })
+				m.unmount(t)
+				m.mount(t)
+				e.check(t, m.dir)
+				if t.Failed() {
+					t.Fatalf("round %d", i)
+				}
+			}
+			t.Logf("%d rounds, %d lines said", rounds, e.acks)
+		})
+	}
+}
+
+// loop is a filesystem in a file.
+type loop struct{ image, dir string }
+
+// newLoop makes and mounts one; it skips the test where that can't be done.
+func newLoop(t *testing.T, fs string, size int64) *loop {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a loop device")
+	}
+	for _, tool := range []string{"mkfs." + fs, "mount"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	base := t.TempDir()
+	l := &loop{image: filepath.Join(base, "image"), dir: filepath.Join(base, "mnt")}
+	if err := os.Mkdir(l.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(l.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkfs."+fs, "-q", l.image)
+	if out, err := exec.Command("mount", "-o", "loop", l.image, l.dir).CombinedOutput(); err != nil {
+		t.Skipf("loop devices can't be mounted here: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(l.dir, unix.MNT_DETACH) }) // not mounted any more is fine too
+	return l
+}
+
+func (l *loop) mount(t *testing.T) {
+	t.Helper()
+	run(t, "mount", "-o", "loop", l.image, l.dir)
+}
+
+// ioctlShutdown is XFS_IOC_GOINGDOWN, which ext4 knows too; shutdownNoFlush leaves
+// the journal as it lies on the disk.
+const (
+	ioctlShutdown   = 0x8004587d
+	shutdownNoFlush = 2
+)
+
+// cut is what "xfs_io -x -c shutdown" does, but without its look at every mount of
+// the machine, which hangs with the first one that does.
+func (l *loop) cut(t *testing.T) {
+	t.Helper()
+	f, err := os.Open(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), ioctlShutdown, shutdownNoFlush); err != nil {
+		t.Fatalf("shut %s down: %v", l.dir, err)
+	}
+}
+
+// unmount waits for the killed child's last hold on the mount.
+func (l *loop) unmount(t *testing.T) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = unix.Unmount(l.dir, 0); err == nil {
+			return
+		}
+	}
+	t.Fatalf("unmount %s: %v", l.dir, err)
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatal(fmt.Errorf("%s %v: %w: %s", name, args, err, out))
+	}
+}
