@@ -5,8 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // lossyFile is a file in memory that knows what was synced. It dies at a chosen
@@ -192,11 +190,3 @@ func (f *lossyFile) killed() *lossyFile {
 }
 
 var _ file = (*lossyFile)(nil)
-
-// full fails what makes the file larger on the disk, as a disk without room does.
-func full(kind string, _, _ int64) error {
-	if kind == "allocate" || kind == "write" {
-		return unix.ENOSPC
-	}
-	return nil
-}
