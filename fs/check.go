@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"stasis/fs/extent"
 	"stasis/fs/names"
@@ -114,10 +115,7 @@ func (c *checker) files(ctx context.Context) error {
 		if !in.IsRegular() || in.List == 0 {
 			return nil
 		}
-		lost, err := c.lost(in)
-		if err == nil && lost != "" {
-			lost, err = c.lost(in) // a body may have been adopted between two looks
-		}
+		lost, err := c.lost(ctx, in)
 		if err != nil || lost == "" {
 			return err
 		}
@@ -129,7 +127,7 @@ func (c *checker) files(ctx context.Context) error {
 }
 
 // lost says what a file lacks; empty if it is whole.
-func (c *checker) lost(in names.Inode) (lost string, err error) {
+func (c *checker) lost(ctx context.Context, in names.Inode) (lost string, err error) {
 	end := int64(0)
 	err = c.s.eachExtent(in.List, func(e extent.Extent) error {
 		if lost != "" {
@@ -141,7 +139,7 @@ func (c *checker) lost(in names.Inode) (lost string, err error) {
 		case e.End() > in.Size:
 			lost = fmt.Sprintf("it has %d bytes and an extent up to %d", in.Size, e.End())
 		default:
-			lost, err = c.crate(e)
+			lost, err = c.crate(ctx, e)
 		}
 		end = e.End()
 		return err
@@ -149,7 +147,23 @@ func (c *checker) lost(in names.Inode) (lost string, err error) {
 	return lost, err
 }
 
-func (c *checker) crate(e extent.Extent) (lost string, err error) {
+// crate looks for a crate until it is found or is not on its way to a node.
+func (c *checker) crate(ctx context.Context, e extent.Extent) (lost string, err error) {
+	for {
+		// Asked first, so that what arrives meanwhile is seen below.
+		sending := c.s.router.Sending(e.Crate)
+		if lost, err = c.look(e); err != nil || lost == "" || !sending {
+			return lost, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(router.CheckPause):
+		}
+	}
+}
+
+func (c *checker) look(e extent.Extent) (lost string, err error) {
 	m, err := c.s.router.Manifest(e.Crate)
 	if errors.Is(err, store.NotFound) {
 		return fmt.Sprintf("the ledger has no manifest of its crate %s", e.Crate), nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -178,7 +179,7 @@ func (c *checker) crate(ctx context.Context, m *Manifest) error {
 		}
 	}
 	if good == 0 {
-		c.withoutCopy(m)
+		c.withoutCopy(ctx, m)
 	}
 	return ctx.Err()
 }
@@ -236,20 +237,52 @@ func (c *checker) verify(ctx context.Context, l *listing, m *Manifest) error {
 	return err
 }
 
-// withoutCopy looks at a crate of which no copy is left or made yet.
-func (c *checker) withoutCopy(m *Manifest) {
-	b, err := c.r.o.Bodies.Body(m.Crate)
-	if err == nil {
-		var st os.FileInfo
-		if st, err = os.Stat(b.Path); err == nil && st.Size() < b.Offset+b.Size {
-			err = errors.New("its body is too short")
+// withoutCopy looks at a crate of which no copy was left or made when its manifest was
+// read.
+func (c *checker) withoutCopy(ctx context.Context, m *Manifest) {
+	for {
+		// Asked first, so that what arrives meanwhile is seen below.
+		sending := c.r.Sending(m.Crate)
+		if c.bodyOf(m) == nil {
+			return // it is what the copies are to be sent from
+		}
+		now, ok, err := c.r.manifest(m.Crate)
+		if err != nil || !ok || now.Copies() > 0 {
+			return // it died meanwhile, or has its first copy: the body may have been adopted
+		}
+		if !sending {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(CheckPause):
 		}
 	}
-	if err == nil {
-		return // the body is what it is to be sent from
-	}
-	if _, ok, e := c.r.manifest(m.Crate); e == nil && !ok {
-		return // it died meanwhile
-	}
 	c.report(Finding{Problem: true, Crate: m.Crate, Text: fmt.Sprintf("crate %s is lost: no node has a good copy and its body is gone", m.Crate)})
+}
+
+func (c *checker) bodyOf(m *Manifest) error {
+	b, err := c.r.o.Bodies.Body(m.Crate)
+	if err != nil {
+		return err
+	}
+	st, err := os.Stat(b.Path)
+	if err == nil && st.Size() < b.Offset+b.Size {
+		err = errors.New("its body is too short")
+	}
+	return err
+}
+
+// Sending reports whether a crate is under way to a node at this moment: its body may
+// have gone to the node, and the manifest not know it yet.
+func (r *Router) Sending(c store.CrateID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.nodes {
+		if _, is := n.inFlight[c]; is {
+			return true
+		}
+	}
+	return false
 }

@@ -115,6 +115,9 @@ const (
 	CacheBytes = 64 << 20
 	// ReadAhead is how many blocks a sequential reader is ahead of.
 	ReadAhead = 2
+	// CheckPause is how long a check waits before it looks again at a crate that is on its
+	// way.
+	CheckPause = 20 * time.Millisecond
 	// VerifyLimit bounds the verification of one block by a node.
 	VerifyLimit = 10 * time.Second
 )
