@@ -208,6 +208,9 @@ func putAttention(tx *ledger.Tx, ino names.Ino, a attentionRecord) error {
 		if old.State == a.State {
 			a.Since = old.Since
 		}
+		if a.Reason == "" {
+			a.Reason = old.Reason // what stood in the way of the copies when they were asked for
+		}
 	}
 	tx.Put(key(tableAttention, uint64(ino)), a.encode())
 	return nil

@@ -156,6 +156,15 @@ func (s *FS) PolicyChanged() error {
 	return s.reviewLater(names.Root)
 }
 
+// NodeRemoved says that copies may be fewer than wanted anywhere: a node that had some
+// was taken away.
+func (s *FS) NodeRemoved() error {
+	if s.ro {
+		return nil
+	}
+	return s.reviewLater(names.Root)
+}
+
 // reviewLater notes that the copies of everything below an inode may not be what is
 // wanted. The note is kept until that was looked at.
 func (s *FS) reviewLater(ino names.Ino) error {

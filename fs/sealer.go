@@ -9,6 +9,7 @@ import (
 
 	"stasis/fs/names"
 	"stasis/store"
+	"stasis/store/ledger"
 )
 
 // sealer is the queue of files without a writer whose body is to be cut into
@@ -245,7 +246,7 @@ func (s *FS) reconsider(ctx context.Context, ino names.Ino) {
 	if err != nil {
 		return
 	}
-	asked := false
+	asked, lack := false, ""
 	seen := make(map[store.CrateID]bool)
 	err = s.eachCrate(h.list, func(c store.CrateID) error {
 		if seen[c] || ctx.Err() != nil {
@@ -254,6 +255,7 @@ func (s *FS) reconsider(ctx context.Context, ino names.Ino) {
 		seen[c] = true
 		if _, err := s.router.Reconsider(ctx, c, pol); err != nil {
 			if isSpace(err) {
+				lack = detailOf(err)
 				return nil // still short, as it says
 			}
 			return err
@@ -264,9 +266,41 @@ func (s *FS) reconsider(ctx context.Context, ino names.Ino) {
 	if err != nil && ctx.Err() == nil {
 		s.log.WithError(err).WithField("inode", ino).Warn("ask for the copies a file lacks")
 	}
-	if asked {
-		if err := s.assess(ino); err != nil {
-			s.log.WithError(err).WithField("inode", ino).Error("mark a file that lacks copies")
-		}
+	if !asked && lack == "" {
+		return
 	}
+	if err := s.assess(ino); err != nil {
+		s.log.WithError(err).WithField("inode", ino).Error("mark a file that lacks copies")
+	} else if err := s.lacks(ino, lack); err != nil {
+		s.log.WithError(err).WithField("inode", ino).Error("record why a file lacks copies")
+	}
+}
+
+// lacks records why a file that is marked can't have its copies.
+func (s *FS) lacks(ino names.Ino, reason string) error {
+	a, marked, err := s.attention(ino)
+	if err != nil || !marked || reason == "" || a.Reason == reason {
+		return err
+	}
+	_, err = s.local.Update(func(tx *ledger.Tx) error {
+		v, ok, err := tx.Get(key(tableAttention, uint64(ino)))
+		if err != nil || !ok {
+			return err
+		}
+		if a, err = decodeAttention(v); err != nil {
+			return err
+		}
+		a.Reason = reason
+		return putAttention(tx, ino, a)
+	})
+	return err
+}
+
+// detailOf is what an error says of the reason, without what was being done to what.
+func detailOf(err error) string {
+	var e *store.Error
+	if errors.As(err, &e) && e.Detail != "" {
+		return e.Detail
+	}
+	return err.Error()
 }

@@ -99,6 +99,11 @@ func (v *Vault) nodeRemove(ctx context.Context, a NodeRemoveArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Removed && m.Crates > 0 {
+		if err := v.fsys.NodeRemoved(); err != nil {
+			return nil, err
+		}
+	}
 	if n, listed := v.settings.Load().Node(a.Name); listed && m.Removed {
 		if err := v.unlist(n); err != nil {
 			return nil, fmt.Errorf("node %q is removed, but vault.toml still has it: %w", a.Name, err)
