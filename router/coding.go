@@ -12,7 +12,7 @@ const maxText = 4096
 
 var errRecord = errors.New("the record is damaged")
 
-func flag(b bool) byte {
+func bit(b bool) byte {
 	if b {
 		return 1
 	}

@@ -138,7 +138,7 @@ const manifestVersion = 1
 
 func (m *Manifest) encode() []byte {
 	b := make([]byte, 0, 96+48*len(m.Destinations))
-	b = append(b, manifestVersion, flag(m.Retired))
+	b = append(b, manifestVersion, bit(m.Retired))
 	b = binary.AppendUvarint(b, uint64(m.Size))
 	b = binary.AppendUvarint(b, m.Origin)
 	b = binary.AppendVarint(b, m.Created.UnixNano())
@@ -156,7 +156,7 @@ func (m *Manifest) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(len(m.Destinations)))
 	for _, d := range m.Destinations {
 		b = append(b, d.Node[:]...)
-		b = append(b, byte(d.Form), byte(d.State), flag(d.Durable))
+		b = append(b, byte(d.Form), byte(d.State), bit(d.Durable))
 		var t int64
 		if !d.Time.IsZero() {
 			t = d.Time.UnixNano()

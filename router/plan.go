@@ -41,7 +41,7 @@ func (p Plan) MarshalBinary() ([]byte, error) {
 	b = binary.AppendUvarint(b, uint64(len(p.Targets)))
 	for _, t := range p.Targets {
 		b = append(b, t.Node[:]...)
-		b = append(b, flag(t.Reserved))
+		b = append(b, bit(t.Reserved))
 		b = binary.AppendUvarint(b, uint64(t.Bytes))
 		b = binary.AppendUvarint(b, uint64(t.Resident))
 	}

@@ -28,7 +28,7 @@ const (
 )
 
 func (e entry) encode() []byte {
-	flags := flag(e.reserved)*entryReserved | flag(e.resident)*entryResident | flag(e.repair)*entryRepair
+	flags := bit(e.reserved)*entryReserved | bit(e.resident)*entryResident | bit(e.repair)*entryRepair
 	b := []byte{entryVersion, flags}
 	b = binary.AppendUvarint(b, uint64(e.size))
 	return binary.AppendVarint(b, e.queued.UnixNano())
@@ -85,7 +85,7 @@ func (n nodeRecord) encode() []byte {
 	b := append([]byte{nodeVersion}, n.id[:]...)
 	b = appendString(b, n.kind)
 	b = appendString(b, n.zone)
-	b = append(b, flag(n.durable))
+	b = append(b, bit(n.durable))
 	b = binary.AppendVarint(b, n.seen.UnixNano())
 	for _, v := range []int64{n.crates, n.used, n.cap, n.free} {
 		b = binary.AppendUvarint(b, uint64(max(v, 0)))
