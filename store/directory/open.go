@@ -48,34 +48,34 @@ func withDefaults(o Options) Options {
 	return o
 }
 
-func open(path string, want store.NodeID, owner store.OwnerID, o Options) (s *Store, err error) {
+func open(path string, want store.NodeID, owner store.OwnerID, o Options) (*Store, error) {
 	o = withDefaults(o)
 	marker, err := claim(path, want, owner)
 	if err != nil {
 		return nil, err
 	}
-	s = &Store{
+	s := &Store{
 		path: path, leaf: marker.ID, clock: o.Clock, log: o.Log.WithField("node", path),
 		marker: marker.file, marks: make(map[store.CrateID]mark),
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.abort())
-		}
-	}()
-	if s.tree, err = openTree(path); err != nil {
-		return nil, err
-	}
-	if err := s.openIndex(o); err != nil {
-		return nil, err
-	}
-	if err := s.sweep(); err != nil {
-		return nil, err
-	}
-	if err := s.openBook(); err != nil {
-		return nil, err
+	if err := s.load(o); err != nil {
+		return nil, errors.Join(err, s.abort())
 	}
 	return s, nil
+}
+
+// load takes what the store needs, one thing after the other.
+func (s *Store) load(o Options) (err error) {
+	if s.tree, err = openTree(s.path); err != nil {
+		return err
+	}
+	if err := s.openIndex(o); err != nil {
+		return err
+	}
+	if err := s.sweep(); err != nil {
+		return err
+	}
+	return s.openBook()
 }
 
 // claimed is a root whose marker is locked.

@@ -115,6 +115,22 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// A store that can't be read gives up what it took, so that it opens when it is put right.
+	tmp := filepath.Join(root, tempName)
+	if err := os.Remove(tmp); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tmp, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, open(root, id, owner), store.Unavailable)
+	if err := os.Remove(tmp); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(root, id, owner); err != nil {
+		t.Fatal(err)
+	}
+
 	marker := filepath.Join(root, MarkerName)
 	good, err := os.ReadFile(marker)
 	if err != nil {

@@ -47,24 +47,27 @@ func shardOf(id store.CrateID) int { return int(id[len(id)-1]) }
 
 func shardName(i int) string { return fmt.Sprintf("%02x", i) }
 
-func openTree(path string) (t *tree, err error) {
-	t = &tree{path: path}
-	defer func() {
-		if err != nil {
-			t.close()
-		}
-	}()
-	if t.root, err = os.Open(path); err != nil {
+func openTree(path string) (*tree, error) {
+	t := &tree{path: path}
+	if err := t.load(); err != nil {
+		t.close()
 		return nil, err
+	}
+	return t, nil
+}
+
+func (t *tree) load() (err error) {
+	if t.root, err = os.Open(t.path); err != nil {
+		return err
 	}
 	if t.temp, err = t.dir(t.root, tempName); err != nil {
-		return nil, err
+		return err
 	}
 	if t.crates, err = t.dir(t.root, cratesName); err != nil {
-		return nil, err
+		return err
 	}
 	t.whole = syncsWhole(t.root)
-	return t, nil
+	return nil
 }
 
 // dir opens a directory, and makes it durably where somebody removed it.
