@@ -197,6 +197,11 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64) error {
 	if size > MaxFileSize {
 		return syscall.EFBIG
 	}
+	if size == 0 {
+		if err := s.keepSettled(ctx, f); err != nil {
+			return err
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := s.needBody(f, size == 0); err != nil {
