@@ -111,17 +111,29 @@ type content struct {
 	units [][][]byte
 	sizes []int
 	now   []byte // what a program would read now
+	// story tells what was done to it, and past is what its units held before they were
+	// durable, for the report of a failure.
+	story []string
+	past  map[int][][]byte
+}
+
+func (c *content) tell(format string, args ...any) {
+	c.story = append(c.story, fmt.Sprintf(format, args...))
 }
 
 // newContent is a file known to be durable as it is.
 func newContent(inPlace bool, data []byte) *content {
-	c := &content{inPlace: inPlace, now: data}
-	c.settle()
+	c := &content{inPlace: inPlace, now: data, past: map[int][][]byte{}}
+	c.settle("found")
 	return c
 }
 
-// settle forgets everything but the present: it is durable.
-func (c *content) settle() {
+// settle forgets everything but the present: it is durable, as how says.
+func (c *content) settle(how string) {
+	c.tell("%s: %d bytes are durable", how, len(c.now))
+	for i, u := range c.units {
+		c.past[i] = append(c.past[i], u...)
+	}
 	c.wholes, c.replaced, c.torn = [][]byte{slices.Clone(c.now)}, nil, false
 	c.units, c.sizes = nil, []int{len(c.now)}
 	if !c.inPlace {
@@ -143,6 +155,7 @@ func unitAt(data []byte, at int) []byte {
 
 // replace begins a new whole content, over what was there.
 func (c *content) replace(data []byte) {
+	c.tell("%d bytes are written", len(data))
 	c.now = data
 	c.wholes = append(c.wholes, data)
 	c.torn = true
@@ -186,6 +199,7 @@ func (c *content) truncate(size int) {
 
 // become records a new present that differs between two offsets, or by its size.
 func (c *content) become(now []byte, from, to int) {
+	c.tell("%d bytes become %d, those from %d to %d change", len(c.now), len(now), from, to)
 	from = min(from, len(c.now))
 	c.now = now
 	for at := from / cutUnit * cutUnit; at < to; at += cutUnit {
@@ -249,7 +263,8 @@ func (c *content) allowsUnits(found []byte) string {
 			may = c.units[i]
 		}
 		if !slices.ContainsFunc(may, func(u []byte) bool { return bytes.Equal(u[:len(have)], have) }) {
-			return fmt.Sprintf("the unit at %d (of %d bytes) is none of its %d contents: %x...", at, len(found), len(may), have[:min(16, len(have))])
+			was := slices.ContainsFunc(c.past[at/cutUnit], func(u []byte) bool { return bytes.Equal(u[:len(have)], have) })
+			return fmt.Sprintf("the unit at %d (of %d bytes, had %v) is none of its %d contents: %x... (one of before: %v)", at, len(found), c.sizes, len(may), have[:min(16, len(have))], was)
 		}
 	}
 	return ""

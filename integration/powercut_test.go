@@ -24,6 +24,8 @@ const (
 	cutAfter = 6 * time.Second
 	// cutLinger is the longest that the daemon lives on with a dead disk.
 	cutLinger = 100 * time.Millisecond
+	// cutStory is how many lines of what was done to a file the report of a failure has.
+	cutStory = 40
 	// cutDisk is the size of the filesystem, in bytes.
 	cutDisk = 4 << 30
 	// cutFull is how many bytes it has left at least when a round begins.
@@ -150,13 +152,16 @@ func (c *cutTest) compare(round int, w *cutWorker) survival {
 	return s
 }
 
-// about lists the operations on an inode.
+// about lists the operations on an inode, then those on its content.
 func (w *cutWorker) about(ino uint64) string {
 	lines := []string{}
 	for i, op := range w.log {
 		if slices.Contains(op.inodes, ino) {
 			lines = append(lines, fmt.Sprintf("  %d %s, answered: %v", i+1, op.text, op.answered))
 		}
+	}
+	if c := w.files[ino]; c != nil {
+		lines = append(lines, c.story[max(0, len(c.story)-cutStory):]...)
 	}
 	return strings.Join(lines, "\n")
 }

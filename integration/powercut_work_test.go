@@ -173,7 +173,7 @@ func (w *cutWorker) fill(f *os.File, ino uint64, data []byte) error {
 			_ = f.Close()
 			return err
 		}
-		c.settle()
+		c.settle("fsync")
 		w.mustKeep(ino)
 	}
 	if err := f.Close(); err != nil {
@@ -263,7 +263,7 @@ func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *content) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		c.settle()
+		c.settle("fsync")
 		w.mustKeep(ino)
 		return nil
 	case 1:
@@ -373,7 +373,7 @@ func (w *cutWorker) durable() error {
 		return err
 	}
 	if string(buf[:n]) == "durable" {
-		w.keep(rel)
+		w.keep(rel, "state")
 	}
 	return nil
 }
@@ -391,12 +391,12 @@ func (w *cutWorker) await() error {
 	if r.Code != 0 {
 		return fmt.Errorf("wait: %v", r)
 	}
-	w.keep(rel)
+	w.keep(rel, "wait")
 	return nil
 }
 
-func (w *cutWorker) keep(rel string) {
+func (w *cutWorker) keep(rel, how string) {
 	ino := w.names[rel].ino
-	w.files[ino].settle()
+	w.files[ino].settle(how)
 	w.mustKeep(ino)
 }

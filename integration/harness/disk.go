@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,11 @@ func (d *Disk) Mount() {
 // content.
 func (d *Disk) Unmount() {
 	d.t.Helper()
-	if err := d.unmount(0); err != nil {
+	err := d.unmount(0)
+	for end := time.Now().Add(endLimit); err == unix.EBUSY && time.Now().Before(end); err = d.unmount(0) {
+		time.Sleep(pollStep) // a killed process gives its files up a moment later
+	}
+	if err != nil {
 		out, _ := Command{Args: []string{"fuser", "-vm", d.Point}}.run()
 		d.t.Fatalf("unmount %s: %v\n%v", d.Point, err, out)
 	}
