@@ -49,11 +49,6 @@ func check(cmd *cobra.Command, t target, read bool) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range r.Notes {
-		if _, err := fmt.Fprintf(out, "note: %s\n", n); err != nil {
-			return err
-		}
-	}
 	done := "compared"
 	if read {
 		done = "read and verified, " + size(r.Bytes)
@@ -64,6 +59,10 @@ func check(cmd *cobra.Command, t target, read bool) error {
 	if r.Problems > 0 {
 		return exit{exitFailed, fmt.Sprintf("%s; each is named above", count(r.Problems, "problem"))}
 	}
-	_, err = fmt.Fprintln(out, "Nothing is lost.")
+	verdict := "Nothing is lost."
+	if seen > 0 {
+		verdict = "Nothing is lost, as far as could be seen; the notes are above."
+	}
+	_, err = fmt.Fprintln(out, verdict)
 	return err
 }

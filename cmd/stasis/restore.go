@@ -20,7 +20,7 @@ func printRestored(cmd *cobra.Command, state string, r ledger.Restored) error {
 		return err
 	}
 	replayed := int64(r.Reached - min(r.Backup, r.Reached))
-	errs := say("The ledger in %s is as of the backup, and %s since.", state, count(replayed, "change"))
+	errs := say("The ledger in %s has what the backup holds, and %s made since.", state, count(replayed, "change"))
 	if r.Expected > r.Reached {
 		lost := int64(r.Expected - r.Reached)
 		errs = errors.Join(errs, say("%s after that could not be read (%s).", count(lost, "change"), r.Damage))

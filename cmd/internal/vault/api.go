@@ -166,11 +166,10 @@ type Finding struct {
 
 // CheckResult ends a check.
 type CheckResult struct {
-	Crates   int64    `json:"crates"`
-	Copies   int64    `json:"copies"`
-	Bytes    int64    `json:"bytes"`
-	Problems int64    `json:"problems"`
-	Notes    []string `json:"notes"`
+	Crates   int64 `json:"crates"`
+	Copies   int64 `json:"copies"`
+	Bytes    int64 `json:"bytes"` // read and verified
+	Problems int64 `json:"problems"`
 }
 
 // UnmountArgs asks to unmount; with Wait, first until nothing is pending.

@@ -36,8 +36,19 @@ func (v *Vault) takeState(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(dir, ledgerName)); errors.Is(err, fs.ErrNotExist) && v.o.Create {
 		return v.make(ctx)
 	}
-	v.identity, err = key(dir)
-	return err
+	if v.identity, err = key(dir); err != nil || v.o.Create {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, ledgerName)); errors.Is(err, fs.ErrNotExist) {
+		return &store.Error{Kind: store.NotFound, Op: "open the ledger", Subject: filepath.Join(dir, ledgerName), Detail: "there is none",
+			Hint: "a new vault gets one when it is mounted; one that is lost comes back from a backup with " + restoreCommand(dir, "BACKUP")}
+	}
+	return nil
+}
+
+// restoreCommand is what brings a ledger back.
+func restoreCommand(state, backup string) string {
+	return fmt.Sprintf("`stasis restore %s %s`", state, backup)
 }
 
 // Prepare makes the state directory for a vault that is to be mounted at mountpoint,
@@ -71,7 +82,7 @@ func (v *Vault) make(ctx context.Context) error {
 	if err := v.guard.places(c); err != nil {
 		return err
 	}
-	if v.identity, err = key(v.o.State); err != nil {
+	if v.identity, err = newKey(v.o.State); err != nil {
 		return err
 	}
 	for _, n := range c.Nodes {
@@ -112,7 +123,7 @@ func (v *Vault) makeNode(ctx context.Context, n config.Node) error {
 	if status.Crates > 0 {
 		return &store.Error{Kind: store.NotFound, Op: "open the ledger", Subject: filepath.Join(v.o.State, ledgerName),
 			Detail: fmt.Sprintf("it is gone, but node %q holds %d crates of this vault", n.Name, status.Crates),
-			Hint:   fmt.Sprintf("bring it back from a backup with `stasis restore %s BACKUP`", v.o.State)}
+			Hint:   "bring it back from a backup with " + restoreCommand(v.o.State, "BACKUP")}
 	}
 	return nil
 }

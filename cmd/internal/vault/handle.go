@@ -126,7 +126,7 @@ func (v *Vault) check(ctx context.Context, a CheckArgs, progress control.Progres
 	r, err := v.fsys.Check(ctx, a.Read, func(problem bool, text string) error {
 		return progress(Finding{Problem: problem, Text: text})
 	})
-	return CheckResult{Crates: r.Crates, Copies: r.Copies, Bytes: r.Bytes, Problems: r.Problems, Notes: []string{}}, err
+	return CheckResult{Crates: r.Crates, Copies: r.Copies, Bytes: r.Bytes, Problems: r.Problems}, err
 }
 
 // inVault names the path that a person asked about where the system has only a number

@@ -18,6 +18,7 @@ import (
 	"stasis/fs/names"
 	"stasis/peer/identity"
 	"stasis/router"
+	"stasis/store"
 	"stasis/store/ledger"
 )
 
@@ -94,12 +95,12 @@ func (v *Vault) open(ctx context.Context) error {
 		return err
 	}
 	v.settings.Store(c)
-	if v.ledger, err = ledger.Open(filepath.Join(v.o.State, ledgerName), ledger.Options{Log: v.log, State: v.o.State}); err != nil {
-		return err
+	if v.ledger, err = ledger.Open(v.ledgerPath(), ledger.Options{Log: v.log, State: v.o.State}); err != nil {
+		return v.wayBack(err)
 	}
 	v.closers = append(v.closers, func(context.Context) error { return v.ledger.Close() })
 	if err := v.start(ctx, c); err != nil {
-		return err
+		return v.wayBack(err)
 	}
 	if err := v.refusals.first(); err != nil && !v.o.ReadOnly {
 		return err
@@ -109,6 +110,21 @@ func (v *Vault) open(ctx context.Context) error {
 	}
 	return nil
 }
+
+// wayBack adds to an error about a damaged ledger how it comes back.
+func (v *Vault) wayBack(err error) error {
+	var e *store.Error
+	if !errors.Is(err, store.Corrupt) || errors.As(err, &e) && e.Hint != "" {
+		return err
+	}
+	backup := "BACKUP"
+	if all, listErr := ledger.Backups(v.ledgerPath()); listErr == nil && len(all) > 0 {
+		backup = all[0].Path
+	}
+	return fmt.Errorf("%w; bring it back with %s", err, restoreCommand(v.o.State, backup))
+}
+
+func (v *Vault) ledgerPath() string { return filepath.Join(v.o.State, ledgerName) }
 
 // start wires filesystem and router to the ledger and to one another.
 func (v *Vault) start(ctx context.Context, c *config.Config) error {

@@ -86,16 +86,17 @@ func usable(dir string) error {
 	return nil
 }
 
-// key loads the vault's key, or makes it for a vault that has never run.
+// key loads the vault's key.
 func key(dir string) (identity.Identity, error) {
-	path := filepath.Join(dir, identity.FileName)
-	id, err := identity.Load(path)
-	if err == nil || !errors.Is(err, store.NotFound) {
-		return id, err
+	return identity.Load(filepath.Join(dir, identity.FileName))
+}
+
+// newKey is key that makes one for a vault that has never run.
+func newKey(dir string) (identity.Identity, error) {
+	id, err := key(dir)
+	if errors.Is(err, store.NotFound) {
+		id = identity.New()
+		err = identity.Create(filepath.Join(dir, identity.FileName), id)
 	}
-	if _, statErr := os.Stat(filepath.Join(dir, ledgerName)); !errors.Is(statErr, fs.ErrNotExist) {
-		return id, err
-	}
-	id = identity.New()
-	return id, identity.Create(path, id)
+	return id, err
 }
