@@ -22,10 +22,13 @@ type cutter struct {
 	db    *DB
 	// refused is 1 while the last update was refused by the disk, which may have it.
 	refused Position
+	tries   uint64              // of updates; each writes its own
+	wrote   map[Position]uint64 // which try an update is
+	failed  map[uint64]bool     // tries that were refused
 }
 
 func newCutter(t *testing.T, rng *rand.Rand) *cutter {
-	c := &cutter{t: t, rng: rng, dir: memoryDir(t), files: newMemFiles()}
+	c := &cutter{t: t, rng: rng, dir: memoryDir(t), files: newMemFiles(), wrote: map[Position]uint64{}, failed: map[uint64]bool{}}
 	c.open()
 	return c
 }
@@ -68,6 +71,7 @@ func (c *cutter) cut() {
 	if p := c.db.Position(); p < synced || p > last+c.refused {
 		c.t.Fatalf("after the cut the ledger is at %d; it was at %d, synced up to %d", p, last, synced)
 	}
+	c.surface(last)
 }
 
 // kill drops the DB and opens it again over the same files.
@@ -81,6 +85,22 @@ func (c *cutter) kill() {
 	if q := c.db.Position(); q != p && q != p+c.refused {
 		c.t.Fatalf("after the kill the ledger is at %d, not %d", c.db.Position(), p)
 	}
+	c.surface(p)
+}
+
+// surface takes note of an update that was refused and is there after a restart,
+// which may be where nothing followed it.
+func (c *cutter) surface(last Position) {
+	c.t.Helper()
+	p := c.db.Position()
+	if p <= last {
+		return
+	}
+	v, _, err := c.db.Space(Shared).Get(fmt.Appendf(nil, "k%d", p%50))
+	if err != nil || len(v) < 16 || !c.failed[binary.BigEndian.Uint64(v[8:])] {
+		c.t.Fatalf("update %d was never made: %q, %v", p, v, err)
+	}
+	c.wrote[p] = binary.BigEndian.Uint64(v[8:])
 }
 
 // count is an update whose sum tells a prefix from anything else. Sizes differ so
@@ -90,10 +110,13 @@ func (c *cutter) count() error {
 	if c.rng.IntN(40) == 0 {
 		size = c.rng.IntN(3 * minSegment / 2)
 	}
+	c.tries++
+	c.wrote[c.db.Position()+1] = c.tries
 	p, err := c.db.Space(Shared).Update(func(tx *Tx) error {
 		n := uint64(c.db.Position()) + 1
+		head := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, n), c.tries)
 		tx.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, n))
-		tx.Put(fmt.Appendf(nil, "k%d", n%50), append(binary.BigEndian.AppendUint64(nil, n), make([]byte, size)...))
+		tx.Put(fmt.Appendf(nil, "k%d", n%50), append(head, make([]byte, size)...))
 		if n%7 == 0 {
 			tx.Delete(fmt.Appendf(nil, "k%d", (n+1)%50))
 		}
@@ -102,6 +125,7 @@ func (c *cutter) count() error {
 	c.refused = 0
 	if err != nil {
 		c.refused = 1
+		c.failed[c.tries] = true
 	} else if p != c.db.Position() {
 		return fmt.Errorf("update %d is at %d", p, c.db.Position())
 	}
@@ -126,6 +150,8 @@ func (c *cutter) check() {
 	for _, p := range pairs {
 		if n := binary.BigEndian.Uint64(p.Value); want[string(p.Key)] != n {
 			c.t.Fatalf("at %d: %s was written by update %d, not by %d", last, p.Key, want[string(p.Key)], n)
+		} else if try := binary.BigEndian.Uint64(p.Value[8:]); c.wrote[Position(n)] != try {
+			c.t.Fatalf("at %d: update %d is the try %d, which was refused or cut, not %d", last, n, try, c.wrote[Position(n)])
 		}
 	}
 	if err := c.db.Check(context.Background()); err != nil {
@@ -239,9 +265,9 @@ func TestCutDuringWrites(t *testing.T) {
 // on when the disk does.
 func TestEveryFileOperationFails(t *testing.T) {
 	rng := seeded(t)
-	for _, sticky := range []bool{false, true} {
+	for _, width := range []int{1, 2, 1 << 30} {
 		for n := 1; ; n++ {
-			if !failOperation(t, rng, n, sticky) {
+			if !failOperation(t, rng, n, width) {
 				t.Logf("%d operations", n-1)
 				break
 			}
@@ -251,14 +277,14 @@ func TestEveryFileOperationFails(t *testing.T) {
 
 var errInjected = errors.New("injected")
 
-// failOperation fails operation n, and all after it for a while if sticky. It
-// reports whether there was one.
-func failOperation(t *testing.T, rng *rand.Rand, n int, sticky bool) bool {
+// failOperation fails width operations from the nth on, until the disk is well
+// again. It reports whether there was one.
+func failOperation(t *testing.T, rng *rand.Rand, n, width int) bool {
 	c := newCutter(t, rng)
 	failed, count := false, 0
 	c.files.mu.Lock()
 	c.files.before = func(op, name string) error {
-		if count++; count == n || count > n && sticky {
+		if count++; count >= n && count < n+width {
 			failed = true
 			return errInjected
 		}

@@ -30,6 +30,9 @@ type journal struct {
 	last     Position   // of the newest update
 	recorded Position   // how far the newest record says that the journal is durable
 	buf      []byte
+	// overrules: a record that was refused may be in a retired segment. The next one
+	// must say so durably before anything in it is acknowledged.
+	overrules bool
 
 	preparing sync.Mutex // guards what follows; held while a segment is made
 	spare     *segment   // prepared and durable, not begun
@@ -71,6 +74,11 @@ func (j *journal) write(r record, changes []change) error {
 			return err
 		}
 	}
+	if j.overrules {
+		if err := j.overrule(); err != nil {
+			return err
+		}
+	}
 	at := j.encode(r, changes)
 	if j.active.end+int64(len(j.buf)) > j.active.header.size {
 		if err := j.rotate(maxEncoded(changes)); err != nil {
@@ -85,11 +93,30 @@ func (j *journal) write(r record, changes []change) error {
 		// fails the next segment begins at this position and overrules it.
 		if _, zeroErr := s.f.WriteAt(make([]byte, recordHeader), s.end+int64(at)); zeroErr != nil {
 			j.retire()
+			j.overrules = true
 		}
 		return err
 	}
 	s.end += int64(len(j.buf))
 	j.recorded = r.synced
+	return nil
+}
+
+// overrule makes the active segment, which is fresh, say durably where it begins.
+// The caller holds mu.
+func (j *journal) overrule() error {
+	s := j.active
+	b := s.seal.appendRecord(nil, record{kind: kindStart, position: j.last, synced: Position(j.synced.Load())}, nil)
+	_, err := s.f.WriteAt(b, segmentStart)
+	if err == nil {
+		err = s.f.Datasync()
+	}
+	if err != nil {
+		j.retire()
+		return err
+	}
+	s.end += int64(len(b))
+	j.overrules = false
 	return nil
 }
 

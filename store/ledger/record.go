@@ -45,11 +45,6 @@ type record struct {
 	payload  []byte
 }
 
-// length is how many bytes the record takes in its segment.
-func (r record) length() int {
-	return (recordHeader + len(r.payload) + recordAlign - 1) &^ (recordAlign - 1)
-}
-
 // seal is what ties a record to one life of one segment file: segments are
 // recycled, and a record of a former life must not be taken for one of this.
 type seal struct {

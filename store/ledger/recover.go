@@ -105,15 +105,14 @@ func overruled(all []*segment) ([]Position, error) {
 	return limits, nil
 }
 
-// segment walks one segment. Within it nothing counts after the first damage.
+// segment walks one segment. An update counts if it continues the chain. The first
+// of a segment whose start can't be read may continue the table, and not what an earlier
+// segment says: the start might have overruled that.
 func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceID, []change) error) error {
-	expect, torn, records := segmentStart, -1, 0
+	begun, records := false, 0
 	_, _, err := s.scan(func(offset int, r record) error {
 		records++
-		if offset != expect && torn < 0 {
-			torn = expect
-		}
-		expect = offset + r.length()
+		begun = begun || r.kind == kindStart
 		y.synced = max(y.synced, r.synced)
 		if r.position > limit {
 			return nil
@@ -122,7 +121,7 @@ func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceI
 		if r.kind != kindUpdate || r.position <= y.reached {
 			return nil
 		}
-		if torn >= 0 || r.position != y.reached+1 {
+		if r.position != y.reached+1 || !begun && y.reached > y.base {
 			if y.damage == "" {
 				y.damage = fmt.Sprintf("journal %s can't be read from update %d on", s.name, y.reached+1)
 			}
@@ -138,7 +137,7 @@ func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceI
 		if err := apply(r.position, r.space, changes); err != nil {
 			return err
 		}
-		y.reached = r.position
+		y.reached, begun = r.position, true
 		return nil
 	})
 	if records == 0 {
@@ -204,6 +203,11 @@ func (j *journal) adopt(all []*segment, y replay) error {
 				return err
 			}
 			if size >= s.header.size {
+				// The process that made it may not have come to the point where its name
+				// is durable.
+				if err := j.fs.SyncDir(); err != nil {
+					return err
+				}
 				j.spare = s
 				continue
 			}
