@@ -23,6 +23,7 @@ type grant struct {
 	deadline time.Duration
 	renewed  time.Duration
 	synced   bool // the store has confirmed the figures since it was opened
+	unsure   bool // a crate may have been counted twice since the last answer
 }
 
 // room is what the store still keeps for us.
@@ -57,7 +58,7 @@ func (g *grant) answer(bytes, drawn int64, asked time.Duration) {
 	g.acked = 0
 	g.deadline = asked + GrantLease
 	g.renewed = asked
-	g.synced = true
+	g.synced, g.unsure = true, false
 }
 
 // stored takes off a crate that the store acknowledged.

@@ -28,6 +28,7 @@ type rig struct {
 	bodies *bodies
 	seen   *observer
 	places []*spot
+	extra  []NodeSpec
 	clock  Clock
 }
 
@@ -98,6 +99,15 @@ func (b *bodies) add(t testing.TB, c storetest.Crate) {
 
 func (b *bodies) have(c store.CrateID) bool {
 	_, err := b.Body(c)
+	return err == nil
+}
+
+func (b *bodies) there(c store.CrateID) bool {
+	x, err := b.Body(c)
+	if err != nil {
+		return false
+	}
+	_, err = os.Lstat(x.Path)
 	return err == nil
 }
 
@@ -190,14 +200,14 @@ func (g *rig) specs() []NodeSpec {
 		}
 		out = append(out, NodeSpec{Name: p.name, Kind: kind, Zone: p.zone, Durable: true, Open: p.open})
 	}
-	return out
+	return append(out, g.extra...)
 }
 
 // start makes and starts a router on the ledger.
 func (g *rig) start(plans ...Plan) {
 	g.t.Helper()
 	g.seen = &observer{placed: make(map[store.CrateID]Manifest), retired: make(map[store.CrateID]bool), adopted: make(map[store.CrateID]store.NodeID)}
-	r, err := New(Options{Ledger: g.db, Bodies: g.bodies, BodyDir: g.bodies.dir, Observer: g.seen, Clock: g.clock})
+	r, err := New(Options{Ledger: g.db, Owner: g.owner(), Bodies: g.bodies, BodyDir: g.bodies.dir, Observer: g.seen, Clock: g.clock})
 	if err != nil {
 		g.t.Fatal(err)
 	}

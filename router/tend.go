@@ -244,8 +244,17 @@ func (n *node) grow(ctx context.Context, limit time.Duration, delta int64) (aske
 		}
 		room := g.promised + delta
 		more := room - g.room()
+		unsure := g.unsure
 		r.mu.Unlock()
-		if err := n.resize(ctx, limit, room); err != nil {
+		err := n.resize(ctx, limit, room)
+		if spaceError(err) && unsure {
+			// More may be left of the grant than was thought.
+			r.mu.Lock()
+			g.synced = false
+			r.mu.Unlock()
+			continue
+		}
+		if err != nil {
 			return asked, err
 		}
 		asked += max(more, 0)
