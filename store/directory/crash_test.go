@@ -128,11 +128,18 @@ func (c *crasher) step(ctx context.Context, rng *rand.Rand) error {
 	case 2:
 		err = c.adopt(ctx, r)
 	default:
-		for range 4 {
+		for range 4 + c.excess() {
 			err = errors.Join(err, c.discard(ctx, rng))
 		}
 	}
 	return errors.Join(err, c.s.Release(ctx, r))
+}
+
+// excess keeps the store from growing over the rounds.
+func (c *crasher) excess() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(0, len(c.alive)-300) / 3
 }
 
 func (c *crasher) stored(ids ...store.CrateID) {

@@ -23,8 +23,12 @@ func (s *Store) Discard(ctx context.Context, r store.DiscardRequest) error {
 // discard takes a crate out, then unlinks its file. Whoever calls has its lock.
 func (s *Store) discard(id store.CrateID) error {
 	rec, ok, err := s.index.find(id)
-	if err != nil || !ok {
+	if err != nil {
 		return err
+	}
+	if !ok {
+		// It may have gone in an attempt whose sync failed.
+		return s.index.sync(context.Background(), s.index.db.Position())
 	}
 	m := s.newMark(rec.form)
 	p, err := s.index.discard(rec, m)

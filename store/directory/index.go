@@ -23,6 +23,7 @@ var _ booking.Journal = (*index)(nil)
 
 func openIndex(dir string, o Options) (*index, error) {
 	lo := ledger.Small()
+	lo.Ballast = indexBallast
 	lo.Log = o.Log
 	db, err := ledger.Open(dir, lo)
 	if err != nil {

@@ -36,6 +36,10 @@ const (
 	// it is written.
 	preallocateFrom = 8 << 20
 
+	// indexBallast is what the index keeps back, in bytes, so that crates can be
+	// discarded on a disk without any room.
+	indexBallast = 1 << 20
+
 	// marksKept is how many files may have been unlinked with their marks still there.
 	marksKept = 256
 	// maxTombstones is how many discarded ids are remembered, the youngest; as many as

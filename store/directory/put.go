@@ -88,6 +88,10 @@ func (s *Store) repeat(ctx context.Context, rec record, r store.PutRequest) ([]s
 	if err != nil {
 		return nil, err
 	}
+	// It may have come in an attempt whose sync failed, and that could not be undone.
+	if err := s.index.sync(ctx, s.index.db.Position()); err != nil {
+		return nil, err
+	}
 	return receipt(s.leaf, sums, s.clock.Wall()), nil
 }
 
