@@ -101,7 +101,7 @@ func TestAnyOneOfThreeNodesServesEverything(t *testing.T) {
 	for a := range 3 {
 		for b := a + 1; b < 3; b++ {
 			t.Run(nodes.names[a]+" and "+nodes.names[b]+" away", func(t *testing.T) {
-				withTwoAway(t, v, nodes, a, b, source)
+				withTwoAway(t, v.For(t), nodes, a, b, source)
 			})
 		}
 	}
@@ -170,6 +170,8 @@ func withTwoAway(t *testing.T, v *harness.Vault, nodes threeNodes, a, b int, sou
 	}
 	nodes.back(t, a)
 	nodes.back(t, b)
+	eventuallyNode(t, v, nodes.names[a], "online")
+	eventuallyNode(t, v, nodes.names[b], "online")
 	v.Wait(returnLimit, late)
 	if got := v.Copies(late); got != 3 {
 		t.Errorf("the late file has %d copies after the nodes came back", got)

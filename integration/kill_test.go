@@ -26,7 +26,7 @@ func TestKillDuringRsync(t *testing.T) {
 		w := newWatcher(t)
 		harness.Must(t, "rsync", "-a", "-f+ */", "-f- *", source+"/", into+"/")
 		w.add(into)
-		cmd := exec.Command("rsync", "-a", source+"/", into+"/")
+		cmd := exec.Command("rsync", "-a", "--delete", source+"/", into+"/") // what an earlier one left unfinished goes
 		start := time.Now()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -72,21 +72,22 @@ func TestFirstRun(t *testing.T) {
 // However a vault is unmounted, nothing is lost and the daemon ends.
 func TestWaysToUnmount(t *testing.T) {
 	v := harness.NewVault(t)
-	ways := map[string]func(){
-		"stasis umount":        func() { v.OK("umount", v.Point) },
-		"stasis umount --wait": func() { v.OK("umount", v.Point, "--wait") },
-		"umount":               func() { harness.Must(t, "umount", v.Point) },
-		"umount -l":            func() { harness.Must(t, "umount", "-l", v.Point) },
-		"fusermount3 -u":       func() { harness.Must(t, "fusermount3", "-u", v.Point) },
-		"SIGTERM":              func() { signal(t, v, unix.SIGTERM) },
-		"SIGINT":               func() { signal(t, v, unix.SIGINT) },
-		"by state directory":   func() { v.OK("umount", v.State) },
+	ways := map[string]func(t *testing.T, v *harness.Vault){
+		"stasis umount":        func(t *testing.T, v *harness.Vault) { v.OK("umount", v.Point) },
+		"stasis umount --wait": func(t *testing.T, v *harness.Vault) { v.OK("umount", v.Point, "--wait") },
+		"by state directory":   func(t *testing.T, v *harness.Vault) { v.OK("umount", v.State) },
+		"umount":               func(t *testing.T, v *harness.Vault) { harness.Must(t, "umount", v.Point) },
+		"umount -l":            func(t *testing.T, v *harness.Vault) { harness.Must(t, "umount", "-l", v.Point) },
+		"fusermount3 -u":       func(t *testing.T, v *harness.Vault) { harness.Must(t, "fusermount3", "-u", v.Point) },
+		"SIGTERM":              func(t *testing.T, v *harness.Vault) { signal(t, v, unix.SIGTERM) },
+		"SIGINT":               func(t *testing.T, v *harness.Vault) { signal(t, v, unix.SIGINT) },
 	}
 	for name, end := range ways {
 		t.Run(name, func(t *testing.T) {
+			v := v.For(t)
 			v.Start()
 			harness.Write(t, name, v.Point, "file")
-			end()
+			end(t, v)
 			v.AwaitEnd()
 			v.Start()
 			if got := harness.Read(t, v.Point, "file"); got != name {

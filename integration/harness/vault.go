@@ -43,6 +43,13 @@ func NewVaultAt(t testing.TB, state string) *Vault {
 	return v
 }
 
+// For is the same vault in the hands of a subtest.
+func (v *Vault) For(t testing.TB) *Vault {
+	w := *v
+	w.t = t
+	return &w
+}
+
 // Path is a path inside the mount.
 func (v *Vault) Path(elements ...string) string {
 	return filepath.Join(append([]string{v.Point}, elements...)...)
