@@ -55,12 +55,22 @@ func NewDisk(t testing.TB, kind string, size int64) *Disk {
 // Mount mounts the disk again.
 func (d *Disk) Mount() {
 	d.t.Helper()
-	if d.Kind == "tmpfs" {
-		Must(d.t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", d.size), "tmpfs", d.Point)
-	} else {
-		Must(d.t, "mount", "-t", d.Kind, d.device, d.Point)
-	}
-	d.up = true
+	// After a cut the dead filesystem comes back as long as another mount namespace, of
+	// some other program, has a copy of its mount.
+	Eventually(d.t, endLimit, "a mount of the disk that lives", func() (bool, string) {
+		if d.Kind == "tmpfs" {
+			Must(d.t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", d.size), "tmpfs", d.Point)
+		} else {
+			Must(d.t, "mount", "-t", d.Kind, d.device, d.Point)
+		}
+		d.up = true
+		_, err := os.ReadDir(d.Point)
+		if err == nil {
+			return true, ""
+		}
+		d.Unmount()
+		return false, err.Error()
+	})
 }
 
 // Unmount takes it away, as a person pulls a stick after asking; a tmpfs loses its
