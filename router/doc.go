@@ -23,11 +23,19 @@
 //   - What a node does not answer is never taken for deleted, and an unknown crate on
 //     a node is reported, never discarded. A crate is discarded on a node only because
 //     the ledger has a synced record that says so.
-//   - Every byte that a read returns was checked against the manifest's checksums.
+//   - Every byte that a read returns was checked against the manifest's checksums, or,
+//     where a body was adopted and its receipt not recorded yet, by the local store.
+//   - A crate is in flight to a node at most once, be it to be put or to be discarded.
+//   - A copy that is wrong is given up only when a right one has been read in full.
 //   - Every wait has a bound named in limits.go. No lock is held over a call to a
 //     node; each such call runs in a goroutine of its own, which is abandoned, and
 //     counted as such, when the call outlives its bound.
 //
-// Where to start reading: api.go has the types, draw.go the space, send.go the way of
-// a crate to its nodes, read.go the way back. FORMAT.md describes the records.
+// Locks. Router.mu guards what is in memory of all nodes and is held for arithmetic and
+// look-ups only. A node's questions about its grant go one at a time (lockGrant); what is
+// promised from it meanwhile is a matter of mu.
+//
+// Where to start reading: api.go has the types, draw.go the space, send.go, put.go and
+// outcome.go the way of a crate to its nodes, read.go the way back, reconsider.go what
+// heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

@@ -42,6 +42,7 @@ type draw struct {
 	want    place.Want
 	places  []place.Node
 	shares  []share
+	now     time.Duration
 	refused store.Kind // the best of what refusing nodes said; 0: none refused
 }
 
@@ -67,11 +68,15 @@ func (d *draw) run(ctx context.Context) (Plan, error) {
 	d.gather()
 	for {
 		choice := place.Choose(d.places, d.want)
-		asks := d.take(choice)
+		asks, mute := d.take(choice)
+		if mute {
+			continue
+		}
 		if len(asks) > 0 {
 			r.mu.Unlock()
 			d.ask(ctx, asks)
 			r.mu.Lock()
+			d.now = r.clock.Boot()
 			if err := ctx.Err(); err != nil {
 				return Plan{}, d.fail(&store.Error{Kind: store.Unavailable, Op: opDraw, Err: err})
 			}
@@ -95,7 +100,7 @@ func (d *draw) gather() {
 	d.places = make([]place.Node, 0, len(r.nodes))
 	d.shares = make([]share, 0, len(r.nodes))
 	held := d.q.Held.Targets
-	now := r.clock.Boot()
+	d.now = r.clock.Boot()
 	for _, n := range r.nodes {
 		if !n.configured || n.id.IsZero() {
 			continue
@@ -107,7 +112,7 @@ func (d *draw) gather() {
 			}
 		}
 		p := place.Node{ID: n.id, Name: n.name, Zone: n.spec.Zone, Durable: n.durable(), Health: n.health(),
-			Free: n.status.Free + n.grant.available(now), Total: n.status.Capacity, Held: s.bytes}
+			Free: n.drawableAt(d.now), Total: n.status.Capacity, Held: s.bytes}
 		if h := n.online(); h != nil && h.adopts && d.q.Resident > 0 {
 			p.Adopts = true
 			p.Free += d.q.Resident
@@ -123,10 +128,11 @@ func (d *draw) gather() {
 }
 
 // take takes from the grants what they cover and gives the candidates that must be
-// asked. Called with mu held.
-func (d *draw) take(c place.Choice) (asks []int) {
+// asked. mute: one of those turned out to be silent, so that the choice is to be made
+// anew. Called with mu held.
+func (d *draw) take(c place.Choice) (asks []int, mute bool) {
 	d.adopter(c)
-	now := d.r.clock.Boot()
+	now := d.now
 	for _, i := range c.Chosen {
 		s := &d.shares[i]
 		if d.places[i].Health != place.Online {
@@ -134,6 +140,11 @@ func (d *draw) take(c place.Choice) (asks []int) {
 		}
 		g := &s.n.grant
 		if need := d.q.Bytes - s.bytes; need > 0 {
+			if g.available(now) < need && now < s.n.mute {
+				d.places[i].Health = place.Silent
+				mute = true
+				continue
+			}
 			if g.available(now) < need {
 				asks = append(asks, i)
 				continue
@@ -142,11 +153,11 @@ func (d *draw) take(c place.Choice) (asks []int) {
 			s.bytes += need
 			d.places[i].Held = s.bytes
 		}
-		if g.available(now) < target(s.n.drawable())/2 {
+		if g.available(now) < target(s.n.drawableAt(now))/2 {
 			s.n.refill(now)
 		}
 	}
-	return asks
+	return asks, mute
 }
 
 // adopter has the first chosen node that adopts take over the body, and no other.
@@ -214,6 +225,7 @@ func (d *draw) heed(i int, err error) {
 	default:
 		// It may have the space: the copy is queued, and reserved when it answers.
 		p.Health = place.Silent
+		s.n.mute = d.r.clock.Boot() + MuteFor
 		s.n.rouse(wakeKeeper)
 	}
 }

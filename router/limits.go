@@ -18,6 +18,8 @@ const (
 	GrantMargin = GrantLease / 6
 	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant.
 	ReserveLimit = 500 * time.Millisecond
+	// MuteFor is how long draws don't ask a node again that left one without an answer.
+	MuteFor = ProbeLimit
 	// RefillEvery is the least pause between two refills that draws call for.
 	RefillEvery = 100 * time.Millisecond
 	// GrantLimit bounds a call that refills, renews or shrinks a grant in the background.
@@ -134,6 +136,8 @@ const (
 	UpdateKeys = 96
 	// ScanPairs is how many pairs the router reads at a time.
 	ScanPairs = 512
+	// MaxTold is of how many manifests at most the observer is told when a node is removed.
+	MaxTold = 4096
 	// MaxRotten is how many bodies are remembered whose bytes came out wrong.
 	MaxRotten = 4096
 	// AuditEvery is how often all manifests are looked through, and AuditFirst how long

@@ -30,6 +30,7 @@ type node struct {
 	record   nodeRecord   // what is known of it while it is away
 	recorded time.Time    // when that was last written to the ledger
 	seen     time.Time
+	mute     time.Duration // not asked for space until then, by Clock.Boot
 	slow     time.Duration // asked last until then, by Clock.Boot
 
 	grant     grant
@@ -53,6 +54,7 @@ type node struct {
 	// The loops. tried is closed after the first attempt to open.
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
+	ended   chan struct{} // closed when the loops begun last have ended; nil: none were
 	tried   chan struct{}
 	wake    [classes + 2]chan struct{}
 	opening chan opened // an attempt that has not come back; the keeper's own
@@ -145,9 +147,9 @@ func (n *node) durable() bool {
 }
 
 // drawable is what this vault could still draw there. Called with mu held.
-func (n *node) drawable() int64 {
-	return n.status.Free + n.grant.available(n.r.clock.Boot())
-}
+func (n *node) drawable() int64 { return n.drawableAt(n.r.clock.Boot()) }
+
+func (n *node) drawableAt(now time.Duration) int64 { return n.status.Free + n.grant.available(now) }
 
 // begin starts the loops of a configured node. Called with mu held.
 func (n *node) begin(ctx context.Context) {
@@ -165,10 +167,22 @@ func (n *node) begin(ctx context.Context) {
 			loops = append(loops, n.extraLoop)
 		}
 	}
+	before, ended := n.ended, make(chan struct{})
+	n.ended = ended
+	var these sync.WaitGroup
 	for _, f := range loops {
 		n.loops.Add(1)
-		go func() { defer n.loops.Done(); f(ctx) }()
+		these.Add(1)
+		go func() {
+			defer n.loops.Done()
+			defer these.Done()
+			if before != nil {
+				<-before // what a keeper or sender has of its own has one owner
+			}
+			f(ctx)
+		}()
 	}
+	go func() { these.Wait(); close(ended) }()
 }
 
 // halt ends the loops and gives up the store; it waits for neither. Called with

@@ -182,7 +182,7 @@ func (r *Router) strikeAll(ctx context.Context, id store.NodeID) (changed []Mani
 					continue
 				}
 				tx.Put(manifestKey(c), m.encode())
-				if len(changed) < MaxRotten {
+				if len(changed) < MaxTold {
 					changed = append(changed, m)
 				}
 			}

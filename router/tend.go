@@ -54,6 +54,7 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.status.Free += was - share.Bytes
+	n.mute = 0
 	g.answer(share.Bytes, share.Drawn, now)
 	return nil
 }
