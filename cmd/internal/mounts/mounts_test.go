@@ -104,6 +104,12 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %s (vault %v), %v; want %s", path, got, m.IsVault(), err, want.to)
 		}
 	}
+	inner := append(table, Mount{Point: filepath.Join(dir, "vault/inner"), Type: Type, Source: "/other", Root: "/"})
+	for path, want := range map[string]string{"vault/inner": "/other", "tovault/inner/x": "/other", "vault/innermost": "/state"} {
+		if _, m, err := inner.Resolve(filepath.Join(dir, path)); err != nil || m.Source != want {
+			t.Errorf("%s is in the vault %s, %v; want %s", path, m.Source, err, want)
+		}
+	}
 	if _, _, err := table.Resolve(filepath.Join(dir, "loop/x")); err == nil {
 		t.Error("a loop of links was followed")
 	}

@@ -35,7 +35,7 @@ func Abs(path string) (string, error) {
 
 // Resolve follows the symlinks of a path, component by component, and stops at the
 // first vault mount on its way: the rest is then text. What does not exist is text
-// too. The mount it gives is the one the outcome lies in.
+// too. The mount it gives is the one the outcome lies in, as far as vaults go.
 func (t Table) Resolve(path string) (string, Mount, error) {
 	abs, err := Abs(path)
 	if err != nil {
@@ -46,6 +46,10 @@ func (t Table) Resolve(path string) (string, Mount, error) {
 		m, _ := t.Covering(done)
 		if m.IsVault() {
 			done = filepath.Join(done, rest)
+			// A vault may be mounted inside another.
+			if inner, _ := t.Covering(done); inner.IsVault() {
+				m = inner
+			}
 			return done, m, nil
 		}
 		var name string

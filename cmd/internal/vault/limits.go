@@ -10,6 +10,8 @@ const (
 	lockWait = 10 * time.Second
 	// lockPoll is how often it looks.
 	lockPoll = 50 * time.Millisecond
+	// partWait is how long a node that is added waits until whoever has its store lets go.
+	partWait = 5 * time.Second
 	// findBatch is how many files are sent at once in the answer to a find.
 	findBatch = 256
 	// pendingPoll is how often an unmount that waits looks at what is pending.

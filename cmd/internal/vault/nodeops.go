@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"stasis/cmd/internal/config"
 	"stasis/store"
@@ -30,7 +31,7 @@ func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
 			return nil, err
 		}
 	}
-	if err := v.router.AddNode(ctx, v.spec(n), id); err != nil {
+	if err := v.join(ctx, n, id); err != nil {
 		return nil, err
 	}
 	path := v.settingsPath()
@@ -54,6 +55,23 @@ func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
 		}
 	}
 	return r, nil
+}
+
+// join adds a node to the router. One that was removed a moment ago may still be on its
+// way out.
+func (v *Vault) join(ctx context.Context, n config.Node, id store.NodeID) error {
+	end := time.Now().Add(partWait)
+	for {
+		err := v.router.AddNode(ctx, v.spec(n), id)
+		if !heldElsewhere(n, id, err) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
 }
 
 // withNode is a configuration and one more node, checked as if it stood in the file.

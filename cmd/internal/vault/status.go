@@ -85,9 +85,9 @@ func dangers(s *Status, sum fs.Summary, risk int64) []string {
 		out = append(out, counted(risk, "file has its", "files have their")+" only copy on a node that is away")
 	}
 	if s.Unplaced.Files > 0 {
-		text := fmt.Sprintf("%s (%s) only in this machine's bodies", counted(s.Unplaced.Files, "file is", "files are"), config.FormatSize(s.Unplaced.Bytes))
+		text := fmt.Sprintf("%s (%s) in this machine's bodies only", counted(s.Unplaced.Files, "file", "files"), config.FormatSize(s.Unplaced.Bytes))
 		if sum.UnplacedReason != "" {
-			text += ", as no node took them (" + sum.UnplacedReason + ")"
+			text += ": " + sum.UnplacedReason
 		}
 		out = append(out, text)
 	}
