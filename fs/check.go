@@ -66,7 +66,7 @@ func (c *checker) nodes(ctx context.Context, read bool) error {
 	var deaf error // the one who asked does not listen any more
 	r, err := c.s.router.Check(ctx, read, func(f router.Finding) {
 		if deaf == nil {
-			if deaf = c.say(f.Problem, f.Text); deaf != nil {
+			if deaf = c.say(f.Problem, f.Text+c.owner(f)); deaf != nil {
 				cancel()
 			}
 		}
@@ -76,6 +76,18 @@ func (c *checker) nodes(ctx context.Context, read bool) error {
 		return deaf
 	}
 	return err
+}
+
+// owner names the file that a finding about a crate is about.
+func (c *checker) owner(f router.Finding) string {
+	if f.Crate.IsZero() {
+		return ""
+	}
+	m, err := c.s.router.Manifest(f.Crate)
+	if err != nil {
+		return "" // nothing names it
+	}
+	return ": it was made for " + c.name(names.Ino(m.Origin))
 }
 
 // bodies looks for the files that hold content no node has yet.
