@@ -116,8 +116,12 @@ func (b *bench) prepare(ctx context.Context) error {
 	if _, err := output(ctx, "go", "build", "-o", filepath.Join(b.base, "loopback.bin"), "github.com/hanwen/go-fuse/v2/example/loopback"); err != nil {
 		return err
 	}
-	if b.bin != "" || slices.Contains(b.without, "stasis") {
+	if slices.Contains(b.without, "stasis") {
 		return nil
+	}
+	if b.bin != "" {
+		b.bin, err = filepath.Abs(b.bin)
+		return err
 	}
 	b.bin = filepath.Join(b.base, "bin")
 	if err := os.Mkdir(b.bin, 0o755); err != nil {
