@@ -108,6 +108,7 @@ func TestRenameOverKeepsTheReplacedContent(t *testing.T) {
 	old, fresh := pattern(9000, 7), pattern(100, 8)
 	v.put("doc", old)
 	v.wait()
+	v.forget("doc")
 	h := v.create("doc.tmp")
 	v.write(h, fresh, 0)
 	must(t, v.Rename(names.Root, "doc.tmp", names.Root, "doc", 0))

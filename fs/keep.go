@@ -39,37 +39,64 @@ func (s *FS) tryseal(ctx context.Context, f *file) (sealed bool, err error) {
 	return err == nil, err
 }
 
-// keepReplaced sees to it that the settled content of the file that r is about to replace
-// can be inherited by the one that takes its place, f; where it can't, f is synced.
-func (s *FS) keepReplaced(ctx context.Context, r names.Rename, f *file) error {
+// keepReplaced sees to it that a power cut leaves the settled content of the file that r is
+// about to replace, or that of f, which takes its place. inherit says that f may take over
+// the list of the other: nobody can read the other any more.
+func (s *FS) keepReplaced(ctx context.Context, r names.Rename, f *file) (inherit bool, err error) {
 	if r.Exchange || r.NoReplace || !f.unsettled() {
-		return nil
+		return false, nil
 	}
 	old, err := s.tree.Lookup(r.To, r.NewName)
 	if err != nil || !old.IsRegular() || old.Ino == f.ino {
-		return nil // the rename says what is wrong, if anything
+		return false, nil // the rename says what is wrong, if anything
 	}
 	if old.Nlink == 1 {
-		was := s.pinned(old.Ino)
-		if was == nil {
-			return nil
-		}
-		defer s.unpin(was)
-		if !was.settledInBody() {
-			return nil
-		}
-		if sealed, err := s.tryseal(ctx, was); sealed {
-			return nil
-		} else if err != nil {
-			s.log.WithError(err).WithField("inode", old.Ino).Warn("keep the content of a file that is replaced; the new one is synced instead")
+		keep, inherit := s.inheritable(ctx, old)
+		if !keep || inherit {
+			return inherit, nil
 		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.body == nil {
-		return nil
+		return false, nil
 	}
-	return s.syncBody(f)
+	return false, s.syncBody(f)
+}
+
+// inheritable says whether a file about to lose its only name has settled content to
+// keep, and whether that is, or could be made, a list that another may take over. What a
+// program has open, or the kernel may open yet, keeps its list to itself.
+func (s *FS) inheritable(ctx context.Context, old names.Inode) (keep, inherit bool) {
+	was, used := s.readable(old.Ino)
+	if was != nil {
+		defer s.unpin(was)
+	}
+	inBody := was != nil && was.settledInBody()
+	switch {
+	case used:
+		return inBody || old.List != 0 || old.Size != 0, false
+	case !inBody:
+		return true, true
+	}
+	sealed, err := s.tryseal(ctx, was)
+	if err != nil {
+		s.log.WithError(err).WithField("inode", old.Ino).Warn("keep the content of a file that is replaced; the new one is synced instead")
+	}
+	return true, sealed
+}
+
+// readable gives the file of an inode, pinned, if there is one, and whether programs can
+// read it without a name: they have it open, or the kernel knows it.
+func (s *FS) readable(ino names.Ino) (f *file, used bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used = s.refs[ino] > 0
+	if f = s.files[ino]; f != nil {
+		used = used || f.pins > 0
+		f.pins++
+	}
+	return f, used
 }
 
 // unsettled reports whether a power cut would take all content the file has.

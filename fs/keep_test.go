@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ func TestSyncedContentOutlivesItsReplacement(t *testing.T) {
 				h := v.create("tmp")
 				v.write(h, fresh, 0)
 				v.close(h)
+				v.forget("doc")
 				must(v.t, v.Rename(names.Root, "tmp", names.Root, "doc", 0))
 			}
 		},
@@ -39,6 +41,7 @@ func TestSyncedContentOutlivesItsReplacement(t *testing.T) {
 			v.write(h, old, 0)
 			must(t, h.Fsync(t.Context()))
 			v.close(h)
+			v.forget("doc")
 			replace(v)
 			v.expect("doc", fresh)
 			v.cutPower()
@@ -66,4 +69,56 @@ func TestRenameOverALinkedFileSyncs(t *testing.T) {
 	v.cutPower()
 	v.expect("doc", fresh)
 	v.expect("other", old)
+}
+
+// Who has the replaced file open, or is about to open what it just found, reads what it
+// held: its content can't be inherited either.
+func TestRenameOverAFileInUseSyncs(t *testing.T) {
+	old, fresh := pattern(9000, 1), pattern(100, 2)
+	for name, inUse := range map[string]func(v *vault) func() *Handle{
+		"open": func(v *vault) func() *Handle {
+			h := v.open("doc", unix.O_RDWR)
+			v.forget("doc")
+			return func() *Handle { return h }
+		},
+		"known to the kernel": func(v *vault) func() *Handle {
+			a, err := v.Lookup(names.Root, "doc")
+			must(v.t, err)
+			return func() *Handle {
+				h, err := v.Open(v.t.Context(), a.Ino, unix.O_RDWR)
+				must(v.t, err)
+				return h
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVault(t, 1, 64*mib)
+			v.put("doc", old)
+			v.wait()
+			open := inUse(v)
+			h := v.create("tmp")
+			v.write(h, fresh, 0)
+			v.close(h)
+			must(t, v.Rename(names.Root, "tmp", names.Root, "doc", 0))
+			h = open()
+			got := make([]byte, len(old)+1)
+			n, err := h.ReadAt(t.Context(), got, 0)
+			must(t, err)
+			if !bytes.Equal(got[:n], old) {
+				t.Errorf("the replaced file reads as %d bytes of something else", n)
+			}
+			v.close(h)
+			v.cutPower()
+			v.expect("doc", fresh)
+			v.sound()
+		})
+	}
+}
+
+// forget makes the kernel give back all it holds of a file.
+func (v *vault) forget(name string) {
+	v.t.Helper()
+	in, err := v.tree.Lookup(names.Root, name)
+	must(v.t, err)
+	v.Forget(in.Ino, 1<<40)
 }

@@ -184,13 +184,14 @@ func (s *FS) Rename(from names.Ino, name string, to names.Ino, newName string, f
 	if in.IsRegular() && in.List == 0 {
 		if f := s.pinned(in.Ino); f != nil {
 			defer s.unpin(f)
-			if err := s.keepReplaced(s.ctx, r, f); err != nil {
+			inherit, err := s.keepReplaced(s.ctx, r, f)
+			if err != nil {
 				return err
 			}
 			// Held so that the body is what it is found to be until the name is moved.
 			f.mu.RLock()
 			defer f.mu.RUnlock()
-			r.Inherit = f.body != nil && f.body.Whole() && !f.record.Settled
+			r.Inherit = inherit && f.body != nil && f.body.Whole() && !f.record.Settled
 		}
 	}
 	moved := s.movedInto(r, in.Ino)

@@ -340,10 +340,6 @@ func TestStatfs(t *testing.T) {
 	}
 }
 
-// Descriptors of one file that append at the same time lose nothing.
-// What is written through a shared mapping is in the file, also after its descriptor was
-// closed.
-// Holes read as zeros and are found.
 // A mount in use stays; without users it goes, and Done says so.
 func TestUnmountBusy(t *testing.T) {
 	v := newVault(t, Options{})
@@ -392,10 +388,3 @@ func TestUnmountBySomebodyElse(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
-
-// A file that was unlinked while open is a file like any other to who has it open.
-// A close reports that there is no room; the content stays readable, and a smaller one
-// is taken.
-// Content that can't be reached is EIO with the reason in the log: the file exists, and
-// must not look as if it did not, or were shorter.
-// O_TRUNC cuts a file whatever it is opened for, as on Linux everywhere.
