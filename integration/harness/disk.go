@@ -64,7 +64,11 @@ func (d *Disk) Mount() {
 			Must(d.t, "mount", "-t", d.Kind, d.device, d.Point)
 		}
 		d.up = true
-		_, err := os.ReadDir(d.Point)
+		probe := filepath.Join(d.Point, "probe")
+		err := os.Mkdir(probe, 0o700)
+		if err == nil {
+			err = os.Remove(probe)
+		}
 		if err == nil {
 			return true, ""
 		}
