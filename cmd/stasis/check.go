@@ -40,7 +40,7 @@ func check(cmd *cobra.Command, t target, read bool) error {
 			line.clear()
 			word := "note"
 			if f.Problem {
-				word = "LOST"
+				word = "problem"
 			}
 			_, err := fmt.Fprintf(out, "%s: %s\n", word, f.Text)
 			return err

@@ -18,13 +18,22 @@ type riskCache struct {
 }
 
 // onlyThere counts the files whose only copies lie on nodes that are away: on one of
-// them, or, where every durable node is away, on any.
-func (v *Vault) onlyThere(ctx context.Context, nodes []router.NodeStatus) int64 {
+// them, or, where every durable node is away, all of the vault's. A file with copies on
+// several that are away, beside others that are not, is not counted.
+func (v *Vault) onlyThere(ctx context.Context, nodes []router.NodeStatus, all int64) int64 {
 	var away []string
+	here := 0
 	for _, n := range nodes {
-		if n.Durable && (n.State == router.Missing || n.State == router.Unreachable) {
+		switch {
+		case !n.Durable:
+		case n.State == router.Missing || n.State == router.Unreachable:
 			away = append(away, n.Name)
+		default:
+			here++
 		}
+	}
+	if len(away) > 1 && here == 0 {
+		return all
 	}
 	v.risk.mu.Lock()
 	defer v.risk.mu.Unlock()

@@ -17,7 +17,7 @@ func (v *Vault) status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	nodes := v.router.Status(ctx)
-	risk := v.onlyThere(ctx, nodes)
+	risk := v.onlyThere(ctx, nodes, sum.Files)
 	pending := v.router.Pending()
 	s := &Status{
 		Schema: Schema, Files: sum.Files, Bytes: sum.Bytes, Copies: v.settings.Load().Copies, Open: sum.Open,
@@ -51,8 +51,8 @@ func (v *Vault) nodeStatus(n router.NodeStatus) Node {
 	} else {
 		out.Warning = "not in vault.toml any more; `stasis node remove` forgets it"
 	}
-	if n.Damage > 0 && out.LastError == "" {
-		out.LastError = fmt.Sprintf("%s damaged; see `stasis check --read`", counted(n.Damage, "place is", "places are"))
+	if n.Damage > 0 && out.Warning == "" {
+		out.Warning = fmt.Sprintf("%s found damaged since it was opened; see `stasis check --read`", counted(n.Damage, "place was", "places were"))
 	}
 	return out
 }
@@ -82,7 +82,7 @@ func judge(s *Status, sum fs.Summary, risk int64) (state, sentence string) {
 func dangers(s *Status, sum fs.Summary, risk int64) []string {
 	var out []string
 	if risk > 0 {
-		out = append(out, counted(risk, "file has its", "files have their")+" only copy on a node that is away")
+		out = append(out, counted(risk, "file has its only copies", "files have their only copies")+" on nodes that are away")
 	}
 	if s.Unplaced.Files > 0 {
 		text := fmt.Sprintf("%s (%s) in this machine's bodies only", counted(s.Unplaced.Files, "file", "files"), config.FormatSize(s.Unplaced.Bytes))
@@ -105,9 +105,11 @@ func troubles(s *Status) []string {
 		case router.Missing, router.Unreachable:
 			text := fmt.Sprintf("node %q is %s", n.Name, n.State)
 			if n.PendingCrates > 0 {
-				text += fmt.Sprintf(", %s wait for it", counted(n.PendingCrates, "crate", "crates"))
+				text += ", " + counted(n.PendingCrates, "crate waits", "crates wait") + " for it"
 			}
 			out = append(out, text)
+		case router.Full:
+			// What it refused is short, unplaced, or elsewhere by now.
 		default:
 			if n.LastError != "" {
 				out = append(out, fmt.Sprintf("node %q: %s", n.Name, n.LastError))

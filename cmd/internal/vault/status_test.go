@@ -27,8 +27,9 @@ func TestJudge(t *testing.T) {
 		"node away":    {status: Status{Files: 2, Nodes: []Node{ok, away}}, state: StateDegraded, says: `node "usb" is missing, 2 crates wait for it`},
 		"short":        {status: Status{Files: 2, Short: Short{2, "one node"}}, state: StateDegraded, says: "2 files have fewer copies than wanted (one node)"},
 		"node in need": {status: Status{Nodes: []Node{{Name: "d", State: "online", Durable: true, LastError: "no space"}}}, state: StateDegraded, says: `node "d": no space`},
+		"node full":    {status: Status{Files: 1, Nodes: []Node{{Name: "d", State: "full", Durable: true, LastError: "no room"}}}, state: StateSafe, says: "All is safe"},
 		"unplaced":     {status: Status{Files: 2, Unplaced: Unplaced{1, 1 << 20}}, sum: fs.Summary{UnplacedReason: "full"}, state: StateAtRisk, says: "1 file (1.00 MiB) in this machine's bodies only: full"},
-		"only copy":    {status: Status{Files: 2, Nodes: []Node{away}}, risk: 2, state: StateAtRisk, says: "2 files have their only copy on a node that is away; node \"usb\" is missing"},
+		"only copy":    {status: Status{Files: 2, Nodes: []Node{away}}, risk: 2, state: StateAtRisk, says: "2 files have their only copies on nodes that are away; node \"usb\" is missing"},
 	} {
 		state, sentence := judge(&c.status, c.sum, c.risk)
 		if state != c.state || !strings.Contains(sentence, c.says) || !strings.HasSuffix(sentence, ".") {

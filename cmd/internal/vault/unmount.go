@@ -26,7 +26,7 @@ func (v *Vault) unmount(ctx context.Context, a UnmountArgs, progress control.Pro
 	if err != nil {
 		return nil, err
 	}
-	r.Pending, r.Short, r.Unplaced = v.router.Pending().Crates, sum.ShortFiles, sum.UnplacedFiles
+	r.Pending, r.Short, r.Unplaced = v.router.Pending().Crates+sum.UnsealedFiles, sum.ShortFiles, sum.UnplacedFiles
 	if r.TimedOut {
 		r.Detail = fmt.Sprintf("%s to be sent after %s", counted(r.Pending, "crate is still", "crates are still"), a.Timeout)
 		return r, nil
