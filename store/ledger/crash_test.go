@@ -373,3 +373,39 @@ func TestOpenFails(t *testing.T) {
 	c.check()
 	closeTest(t, c.db)
 }
+
+// An update that was refused, and whose record the disk has and would not let go
+// of, is not there after a power cut once another was acknowledged in its place.
+func TestRefusedUpdateIsOverruled(t *testing.T) {
+	rng := seeded(t)
+	for range 40 {
+		c := newCutter(t, rng)
+		if err := errors.Join(c.count(), c.db.Sync(context.Background(), 1)); err != nil {
+			t.Fatal(err)
+		}
+		c.db.steward.end(errInjected) // whose writes would be counted too
+		c.files.mu.Lock()
+		writes := 0
+		c.files.before = func(op, name string) error {
+			if op == "write" {
+				writes++
+				return errInjected
+			}
+			return nil
+		}
+		c.files.mu.Unlock()
+		// An update that is too large for the rest of the segment is no case of it.
+		if err := c.count(); writes == 2 && !errors.Is(err, errInjected) {
+			t.Fatalf("%d writes: %v", writes, err)
+		}
+		c.files.mu.Lock()
+		c.files.before = nil
+		c.files.mu.Unlock()
+		if err := c.count(); err != nil {
+			t.Fatal(err)
+		}
+		c.cut()
+		c.check()
+		closeTest(t, c.db)
+	}
+}
