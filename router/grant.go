@@ -23,7 +23,7 @@ type grant struct {
 	deadline time.Duration
 	renewed  time.Duration
 	synced   bool // the store has confirmed the figures since it was opened
-	unsure   bool // a crate may have been counted twice since the last answer
+	unsure   bool // drawn may be too much: something was stored since the last answer
 }
 
 // room is what the store still keeps for us.
@@ -55,14 +55,17 @@ func (g *grant) ask(room int64) (bytes int64) {
 func (g *grant) answer(bytes, drawn int64, asked time.Duration) {
 	g.bytes = bytes
 	g.drawn = drawn + g.acked
+	g.unsure = g.acked > 0
 	g.acked = 0
 	g.deadline = asked + GrantLease
 	g.renewed = asked
-	g.synced, g.unsure = true, false
+	g.synced = true
 }
 
-// stored takes off a crate that the store acknowledged.
+// stored takes off a crate that the store acknowledged. If the crate was there already,
+// which nobody can tell from here, it drew nothing: the next answer sets that right.
 func (g *grant) stored(charge int64) {
+	g.unsure = true
 	g.drawn += charge
 	g.acked += charge
 }

@@ -87,14 +87,9 @@ func (n *node) spent(grant store.ReservationID, jobs []*job) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	for _, j := range jobs {
-		if n.grant.id != grant {
-			return
-		}
-		if j.err == nil {
+		if j.err == nil && n.grant.id == grant {
 			n.grant.stored(j.charge)
 		}
-		// What was there already drew nothing.
-		n.grant.unsure = n.grant.unsure || j.err != nil || j.repair
 	}
 }
 
