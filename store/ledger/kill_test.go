@@ -22,19 +22,7 @@ func writeForever(dir string) error {
 	}
 	s := db.Space(Shared)
 	for {
-		p, err := s.Update(func(tx *Tx) error {
-			v, _, err := tx.Get([]byte("count"))
-			if err != nil {
-				return err
-			}
-			n := uint64(1)
-			if len(v) == 8 {
-				n += binary.BigEndian.Uint64(v)
-			}
-			tx.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, n))
-			tx.Put(fmt.Appendf(nil, "k%d", n%1000), binary.BigEndian.AppendUint64(nil, n))
-			return nil
-		})
+		p, err := countUp(s)
 		if err == nil && p%1000 == 0 {
 			err = db.Sync(context.Background(), p)
 		}
@@ -43,6 +31,23 @@ func writeForever(dir string) error {
 		}
 		fmt.Println(p)
 	}
+}
+
+// countUp is an update that shows whether an earlier one is missing.
+func countUp(s *Space) (Position, error) {
+	return s.Update(func(tx *Tx) error {
+		v, _, err := tx.Get([]byte("count"))
+		if err != nil {
+			return err
+		}
+		n := uint64(1)
+		if len(v) == 8 {
+			n += binary.BigEndian.Uint64(v)
+		}
+		tx.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, n))
+		tx.Put(fmt.Appendf(nil, "k%d", n%1000), binary.BigEndian.AppendUint64(nil, n))
+		return nil
+	})
 }
 
 // TestKill: what an update returned for survives the death of the process.
