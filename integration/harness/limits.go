@@ -7,6 +7,8 @@ const (
 	buildLimit = 10 * time.Minute
 	// commandLimit bounds a command that a test runs, unless the test says otherwise.
 	commandLimit = 2 * time.Minute
+	// slowCommand is how long a command takes that is worth a line in the test's log.
+	slowCommand = 3 * time.Second
 	// endLimit bounds how long a daemon may take to end.
 	endLimit = 30 * time.Second
 	// testLimit is how long a vault may be in use by one test; soakLimit is that of a test

@@ -41,6 +41,9 @@ func Run(t testing.TB, c Command) Result {
 	if err != nil {
 		t.Fatalf("%v\n%v", err, r)
 	}
+	if r.Took > slowCommand {
+		t.Logf("%s for %s", r.Took.Round(time.Millisecond), r.Command)
+	}
 	return r
 }
 
