@@ -183,3 +183,40 @@ func TestTruncatingOpen(t *testing.T) {
 		}
 	}
 }
+
+// Who reads a file that others replace finds one content or the other: never nothing,
+// never a mixture.
+func TestReplaceIsAtomic(t *testing.T) {
+	const rounds = 80
+	v := newVault(t, Options{})
+	fill := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i%26)}, 1+i*977%70_000) }
+	v.must(os.WriteFile(v.path("f"), fill(0), 0o644))
+	v.settle(v.path("f")) // what is replaced lies on the nodes
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				got, err := os.ReadFile(v.path("f"))
+				if err != nil || len(got) == 0 || len(bytes.TrimRight(got, string(got[:1]))) > 0 {
+					t.Errorf("read %d bytes that nobody wrote, %v", len(got), err)
+					return
+				}
+			}
+		})
+	}
+	for i := range rounds {
+		v.must(os.WriteFile(v.path("tmp"), fill(i), 0o644))
+		v.must(os.Rename(v.path("tmp"), v.path("f")))
+		if i%40 == 0 {
+			v.settle(v.path("f"))
+		}
+	}
+	close(done)
+	readers.Wait()
+}

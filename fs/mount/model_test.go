@@ -71,7 +71,7 @@ type model struct {
 // whether it comes from the kernel, from a body or from crates, across seals and
 // remounts.
 func TestModel(t *testing.T) {
-	steps := 1500
+	steps := 600
 	if os.Getenv("STASIS_SOAK") != "" {
 		steps = 50_000
 	}
