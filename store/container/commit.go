@@ -35,6 +35,8 @@ func (c *committer) run() {
 		c.maintain()
 	}
 	if c.broken == nil {
+		c.s.room.tidy()
+		c.moveLog()
 		// What can't be cut off now is cut off when the container is next closed.
 		_ = c.s.room.shrink(0)
 	}
@@ -300,9 +302,9 @@ func (c *committer) maintain() {
 func (c *committer) moveLog() {
 	pages := slices.Concat(c.log.pages, c.log.pool, []int64{c.log.next})
 	slices.Sort(pages)
-	end, now, free := c.s.room.endWithout(pages)
 	n := c.needs(0) + 1
-	if now-end < shrinkPages+n || free < n || c.broken != nil {
+	now, then := c.s.room.endWithout(pages, n)
+	if now-then < shrinkPages || c.broken != nil {
 		return
 	}
 	if fresh, err := c.s.room.forLog(n, true); err == nil {

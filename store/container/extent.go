@@ -188,16 +188,18 @@ func (s *space) end() int64 {
 	return s.limit
 }
 
-// freeBelow is how many pages before limit are free.
-func (s *space) freeBelow(limit int64) (n int64) {
+// endOfFirst is the page after the first n that are free.
+func (s *space) endOfFirst(n int64) int64 {
+	end := s.limit
 	s.byStart.Scan(func(e extent) bool {
-		if e.start >= limit {
+		if n <= e.pages {
+			end = e.start + n
 			return false
 		}
-		n += min(e.end(), limit) - e.start
+		n -= e.pages
 		return true
 	})
-	return n
+	return end
 }
 
 // runs gives every free run in order.

@@ -7,7 +7,7 @@ import "stasis/store/booking"
 //
 //   - the superblocks and marks;
 //   - logLimit for the log. A checkpoint of n pages full of the smallest crates in as many
-//     pieces as possible takes n/94; while it is written it is there twice, and
+//     pieces as possible takes at most n/82; while it is written it is there twice, and
 //     what is left is for the commits in between;
 //   - one page in 256 for headers that grow beyond what store.Charge has for them because their crate
 //     lies in many pieces. A test goes through the sizes and finds no crate that needs more.

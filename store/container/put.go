@@ -31,7 +31,7 @@ func (s *Store) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, e
 		defer unlock()
 		k, ch, err := s.stage(ctx, r)
 		if err == nil && ch != nil {
-			err = s.commit(ch)[0]
+			err = s.commitCrate(opPut, r.Crate, ch)
 		}
 		return k, err
 	}, s.takeBack)
@@ -120,7 +120,7 @@ func (s *Store) putRound(ctx context.Context, rs []store.PutRequest, indices []i
 	for k, err := range s.commit(changes...) {
 		if err != nil {
 			i := staged[k]
-			all[i], out[i] = kept{}, store.PutResult{Err: err}
+			all[i], out[i] = kept{}, store.PutResult{Err: s.crateError(store.KindOf(err), opPut, rs[i].Crate, "", err)}
 		}
 	}
 }
@@ -279,7 +279,7 @@ func (s *Store) discard(ctx context.Context, id store.CrateID) error {
 	if c == nil {
 		return nil
 	}
-	return s.commit(&change{
+	return s.commitCrate(opDiscard, id, &change{
 		records: [][]byte{encodeDiscard(id, c.seq)},
 		apply:   func(st *state) { st.drop(id) },
 		freed:   c.extents,
@@ -288,5 +288,13 @@ func (s *Store) discard(ctx context.Context, id store.CrateID) error {
 				s.book.Freed(store.Charge(c.size))
 			}
 		},
-	})[0]
+	})
+}
+
+// commitCrate commits a change of one crate. An error names the crate.
+func (s *Store) commitCrate(op string, id store.CrateID, ch *change) error {
+	if err := s.commit(ch)[0]; err != nil {
+		return s.crateError(store.KindOf(err), op, id, "", err)
+	}
+	return nil
 }

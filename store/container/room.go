@@ -228,23 +228,23 @@ func (r *room) shrink(least int64) error {
 	return err
 }
 
-// endWithout is where the file would end without these pages, which are taken;
-// free is how many pages before that are free.
-func (r *room) endWithout(sorted []int64) (end, now, free int64) {
+// endWithout is where the file ends now and where it would end if these pages,
+// which are taken, lay in the first n pages that are free.
+func (r *room) endWithout(sorted []int64, n int64) (now, then int64) {
 	r.lock <- struct{}{}
 	defer r.unlock()
 	now = r.sp.end()
-	end = now
+	then = now
 	for k := len(sorted) - 1; ; {
-		if run, ok := r.sp.at(end - 1); ok {
-			end = run.start
-		} else if k >= 0 && sorted[k] == end-1 {
-			end, k = end-1, k-1
+		if run, ok := r.sp.at(then - 1); ok {
+			then = run.start
+		} else if k >= 0 && sorted[k] == then-1 {
+			then, k = then-1, k-1
 		} else {
 			break
 		}
 	}
-	return end, now, r.sp.freeBelow(end)
+	return now, max(then, r.sp.endOfFirst(n))
 }
 
 // noRoom is what booking excludes: a promise that finds no pages.
