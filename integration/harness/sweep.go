@@ -67,15 +67,22 @@ func processesOf(dir string) []process {
 	return found
 }
 
-// running reports whether a process is there and no zombie.
+// running reports whether a process is there and no zombie. While a thread of it lives
+// it holds files, though the process as such may be a zombie already.
 func running(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	stats, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
 	if err != nil {
 		return false
 	}
-	// The state follows the name, which is in parentheses and may hold any.
-	_, after, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
+	return slices.ContainsFunc(stats, func(path string) bool {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		// The state follows the name, which is in parentheses and may hold any.
+		_, after, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+		return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
+	})
 }
 
 // killAndWait ends a process at once; false if it is still there after endLimit.
