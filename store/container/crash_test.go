@@ -197,7 +197,7 @@ func rounds(few int) int {
 // serves nothing torn and leaks no space, over many crashes of one container.
 func TestCrashAtAnyOperation(t *testing.T) {
 	seed := storetest.Seed(t)
-	for round := range rounds(25) {
+	for round := range rounds(12) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		if err := crashRound(rng, 1+round%3); err != nil {
 			t.Fatalf("round %d: %v", round, err)
