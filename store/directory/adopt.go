@@ -138,7 +138,7 @@ func (s *Store) adoptNew(ctx context.Context, r store.PutRequest, path string, k
 	if err := k.allows(r, a.rec.root); err != nil {
 		return nil, err
 	}
-	if err := syncFile(f); err != nil {
+	if err := s.tree.syncFiles([]*os.File{f}, nil); err != nil {
 		return nil, err
 	}
 	there, err := s.moveIn(ctx, a, sums, k)
@@ -200,7 +200,7 @@ func (s *Store) moveIn(ctx context.Context, a adoption, sums store.Checksums, k 
 	}
 	d, err := s.tree.shard(a.rec.id)
 	if err == nil {
-		err = renameIn(a.path, d, fileName(a.rec.id, a.rec.form))
+		err = s.tree.bring(a.path, d, fileName(a.rec.id, a.rec.form))
 	}
 	if errors.Is(err, unix.EXDEV) {
 		err = &store.Error{Kind: store.Conflict, Op: opAdopt, Subject: a.path, Detail: "it lies on another filesystem than " + s.path, Err: err}
@@ -262,16 +262,31 @@ func (s *Store) settleIn(a adoption, k known, intent []byte) (there bool, err er
 // renameBack brings a file back to where it came from.
 func (s *Store) renameBack(a adoption, d *os.File) error {
 	name := fileName(a.rec.id, a.rec.form)
+	if err := s.tree.probe.before("rename back"); err != nil {
+		return err
+	}
 	err := retry(func() error {
 		return unix.Renameat2(int(d.Fd()), name, unix.AT_FDCWD, a.path, unix.RENAME_NOREPLACE)
 	})
+	if unsupported(err) {
+		// A share without that flag: look first.
+		if _, err = os.Lstat(a.path); errors.Is(err, fs.ErrNotExist) {
+			err = retry(func() error { return unix.Renameat(int(d.Fd()), name, unix.AT_FDCWD, a.path) })
+		} else if err == nil {
+			err = unix.EEXIST
+		}
+	}
 	if err != nil {
 		return &os.LinkError{Op: "rename back", Old: filepath.Join(d.Name(), name), New: a.path, Err: err}
 	}
 	return nil
 }
 
-func renameIn(path string, d *os.File, name string) error {
+// bring renames a file from anywhere into one of the tree's directories.
+func (t *tree) bring(path string, d *os.File, name string) error {
+	if err := t.probe.before("bring"); err != nil {
+		return err
+	}
 	err := retry(func() error { return unix.Renameat(unix.AT_FDCWD, path, int(d.Fd()), name) })
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: path, New: filepath.Join(d.Name(), name), Err: err}

@@ -31,14 +31,18 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	var err error
 	if base := os.Getenv(childVar); base != "" {
-		if err := crashChild(base); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+		err = crashChild(base)
+	} else if spec := os.Getenv(stepVar); spec != "" {
+		err = stepChild(spec)
+	} else {
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // crashCrate is the crate that an id stands for: size and bytes follow from it.
@@ -104,7 +108,8 @@ func crashChild(base string) error {
 		go func() {
 			rng := rand.New(rand.NewPCG(seed, i))
 			for {
-				if err := c.step(ctx, rng); err != nil {
+				// One id each, over all rounds: what a killed child had reserved does not pile up.
+				if err := c.step(ctx, rng, store.ReservationID{byte(i) + 1}); err != nil {
 					errs <- err
 					return
 				}
@@ -114,8 +119,7 @@ func crashChild(base string) error {
 	return <-errs
 }
 
-func (c *crasher) step(ctx context.Context, rng *rand.Rand) error {
-	r := store.NewReservationID()
+func (c *crasher) step(ctx context.Context, rng *rand.Rand, r store.ReservationID) error {
 	if _, err := c.s.Reserve(ctx, store.ReserveRequest{ID: r, Bytes: 64 << 20}); err != nil {
 		return err
 	}
@@ -302,9 +306,26 @@ func (e *expected) noLeaks(t *testing.T, root string, there map[string]bool) {
 	}
 }
 
+// await waits until the child has said so many lines more, or seems to be stuck.
+func (e *expected) await(lines int) {
+	e.mu.Lock()
+	goal := e.acks + lines
+	e.mu.Unlock()
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		e.mu.Lock()
+		done := e.acks >= goal
+		e.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
 // crashRound runs the child in base for a while and ends it with cut.
-func (e *expected) crashRound(t *testing.T, base string, seed uint64, after time.Duration, cut func()) {
+func (e *expected) crashRound(t *testing.T, base string, seed uint64, cut func()) {
 	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 77))
+	lines, after := rng.IntN(80), time.Duration(rng.IntN(30000))*time.Microsecond
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVar+"="+base, fmt.Sprintf("%s=%d", childSeed, seed))
 	out, err := cmd.StdoutPipe()
@@ -324,6 +345,7 @@ func (e *expected) crashRound(t *testing.T, base string, seed uint64, after time
 	}
 	followed := make(chan struct{})
 	go func() { defer close(followed); e.follow(r) }()
+	e.await(lines)
 	time.Sleep(after) // the random moment, which nothing announces
 	if cut != nil {
 		cut()
@@ -335,6 +357,15 @@ func (e *expected) crashRound(t *testing.T, base string, seed uint64, after time
 	err = cmd.Wait()
 	if cut == nil && complaint.Len() > 0 {
 		t.Fatalf("the child failed before it was killed: %v: %s", err, complaint.String())
+	}
+}
+
+// worked fails a test in which nothing happened that could have gone wrong.
+func (e *expected) worked(t *testing.T, rounds int) {
+	t.Helper()
+	t.Logf("%d rounds, %d lines said", rounds, e.acks)
+	if e.acks < 3*rounds {
+		t.Errorf("the children have hardly done anything")
 	}
 }
 
@@ -350,21 +381,20 @@ func crashBase(t *testing.T, base string) {
 
 // TestKill kills the process at random points of put, batch, adopt and discard.
 func TestKill(t *testing.T) {
-	rounds := 6
+	rounds := 4
 	if storetest.Soak() {
 		rounds = 200
 	}
 	seed := storetest.Seed(t)
-	rng := rand.New(rand.NewPCG(seed, 77))
 	base := t.TempDir()
 	crashBase(t, base)
 	e := &expected{state: make(map[string]string)}
 	for i := range rounds {
-		e.crashRound(t, base, seed+uint64(i), time.Duration(rng.IntN(400))*time.Millisecond, nil)
+		e.crashRound(t, base, seed+uint64(i), nil)
 		e.check(t, base)
 		if t.Failed() {
 			t.Fatalf("round %d", i)
 		}
 	}
-	t.Logf("%d rounds, %d lines said", rounds, e.acks)
+	e.worked(t, rounds)
 }

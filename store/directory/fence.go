@@ -21,7 +21,7 @@ func (s *Store) Fence(ctx context.Context, tokens []store.Token, next store.Toke
 		if err := s.admits(op, tokens, takeOver); err != nil {
 			return err
 		}
-		p, err := s.index.space.Update(func(tx *ledger.Tx) error {
+		p, err := s.index.update(func(tx *ledger.Tx) error {
 			tx.Put([]byte{keyFence}, bytes.Clone(next[:]))
 			return nil
 		})

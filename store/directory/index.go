@@ -17,6 +17,7 @@ type index struct {
 	db     *ledger.DB
 	space  *ledger.Space
 	number atomic.Uint64 // the last given to an intent or a mark since the open
+	probe  probe
 }
 
 var _ booking.Journal = (*index)(nil)
@@ -32,11 +33,23 @@ func openIndex(dir string, o Options) (*index, error) {
 	return &index{db: db, space: db.Space(ledger.Local)}, nil
 }
 
-func (x *index) sync(ctx context.Context, p ledger.Position) error { return x.db.Sync(ctx, p) }
+func (x *index) sync(ctx context.Context, p ledger.Position) error {
+	if err := x.probe.before("sync index"); err != nil {
+		return err
+	}
+	return x.db.Sync(ctx, p)
+}
+
+func (x *index) update(fn func(tx *ledger.Tx) error) (ledger.Position, error) {
+	if err := x.probe.before("update index"); err != nil {
+		return 0, err
+	}
+	return x.space.Update(fn)
+}
 
 // begin makes a new index's first entries.
 func (x *index) begin(m meta) error {
-	p, err := x.space.Update(func(tx *ledger.Tx) error {
+	p, err := x.update(func(tx *ledger.Tx) error {
 		tx.Put([]byte{keyMeta}, m.encode())
 		tx.Put([]byte{keyTotals}, totals{}.encode())
 		return nil
@@ -122,7 +135,7 @@ func (x *index) chunk(rec record, n int64) ([]store.Digest, error) {
 func (x *index) saveChunks(id store.CrateID, sums store.Checksums) error {
 	chunks := chunksOf(sums.Size)
 	for from := int64(0); from < chunks; from += chunksAnUpdate {
-		_, err := x.space.Update(func(tx *ledger.Tx) error {
+		_, err := x.update(func(tx *ledger.Tx) error {
 			for n := from; n < min(chunks, from+chunksAnUpdate); n++ {
 				tx.Put(chunkKey(id, n), joinDigests(sums.Blocks[n*chunkBlocks:min(int64(len(sums.Blocks)), (n+1)*chunkBlocks)]))
 			}
@@ -137,7 +150,7 @@ func (x *index) saveChunks(id store.CrateID, sums store.Checksums) error {
 
 // dropChunks removes the digests of a crate that has no record.
 func (x *index) dropChunks(id store.CrateID) error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		ps, err := tx.Scan(chunkKey(id, 0), append(chunkKey(id, 1<<32-1), 0), updateKeys)
 		for _, p := range ps {
 			tx.Delete(p.Key)
@@ -150,7 +163,7 @@ func (x *index) dropChunks(id store.CrateID) error {
 // intend records that these files are about to appear among the crates.
 func (x *index) intend(files []named) (number uint64, p ledger.Position, err error) {
 	number = x.number.Add(1)
-	p, err = x.space.Update(func(tx *ledger.Tx) error {
+	p, err = x.update(func(tx *ledger.Tx) error {
 		tx.Put(numberKey(keyIntent, number), encodeIntent(files))
 		return nil
 	})
@@ -159,7 +172,7 @@ func (x *index) intend(files []named) (number uint64, p ledger.Position, err err
 
 // forget removes entries whose purpose is fulfilled.
 func (x *index) forget(keys ...[]byte) error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		for _, k := range keys {
 			tx.Delete(k)
 		}
@@ -169,7 +182,7 @@ func (x *index) forget(keys ...[]byte) error {
 }
 
 func (x *index) put(k, value []byte) error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		tx.Put(k, value)
 		return nil
 	})
@@ -221,7 +234,7 @@ func (x *index) land(ls []landing, ends ...[]byte) (landed int, p ledger.Positio
 	for landed < len(ls) {
 		n := fitting(ls[landed:], updateKeys-1-len(ends))
 		group := ls[landed : landed+n]
-		p, err = x.space.Update(func(tx *ledger.Tx) error {
+		p, err = x.update(func(tx *ledger.Tx) error {
 			if landed+n == len(ls) {
 				for _, k := range ends {
 					tx.Delete(k)
@@ -285,7 +298,7 @@ func landGroup(tx *ledger.Tx, ls []landing) error {
 
 // unland takes a crate back that could not be made durable, and marks its file.
 func (x *index) unland(l landing, m mark) error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, l.rec.id))
 		tx.Put(crateKey(keyMark, l.rec.id), m.encode())
 		if err := charge(tx, l.reservation, -l.rec.charge()); err != nil {
@@ -299,7 +312,7 @@ func (x *index) unland(l landing, m mark) error {
 // unadopt takes an adopted crate back that could not be made durable, and brings
 // the intent back: the file is not the store's to remove.
 func (x *index) unadopt(l landing, a adoption) error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, l.rec.id))
 		tx.Put(crateKey(keyAdopted, l.rec.id), a.encode())
 		if err := charge(tx, l.reservation, -l.rec.charge()); err != nil {
@@ -312,7 +325,7 @@ func (x *index) unadopt(l landing, a adoption) error {
 
 // discard takes a crate out: a tombstone for its id, a mark for its file.
 func (x *index) discard(rec record, m mark) (ledger.Position, error) {
-	return x.space.Update(func(tx *ledger.Tx) error {
+	return x.update(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, rec.id))
 		for n := range chunksOf(rec.size) {
 			tx.Delete(chunkKey(rec.id, n))
@@ -330,7 +343,7 @@ func (x *index) discard(rec record, m mark) (ledger.Position, error) {
 // prune forgets the oldest tombstones once there are too many: ids are in the order
 // of the time they were minted.
 func (x *index) prune() error {
-	_, err := x.space.Update(func(tx *ledger.Tx) error {
+	_, err := x.update(func(tx *ledger.Tx) error {
 		gone := 0
 		err := count(tx, func(t *totals) { gone = int(min(t.tombs-maxTombstones, tombstonesCut)) })
 		if err != nil || gone <= 0 {
@@ -357,7 +370,7 @@ func (x *index) unmark(marks map[store.CrateID]mark) error {
 	}
 	for len(ids) > 0 {
 		n := min(len(ids), updateKeys)
-		_, err := x.space.Update(func(tx *ledger.Tx) error {
+		_, err := x.update(func(tx *ledger.Tx) error {
 			for _, id := range ids[:n] {
 				b, ok, err := tx.Get(crateKey(keyMark, id))
 				if err != nil {
@@ -379,7 +392,7 @@ func (x *index) unmark(marks map[store.CrateID]mark) error {
 
 // SaveTerms is booking.Journal's.
 func (x *index) SaveTerms(ctx context.Context, t booking.Terms) error {
-	p, err := x.space.Update(func(tx *ledger.Tx) error {
+	p, err := x.update(func(tx *ledger.Tx) error {
 		tx.Put(key(keyTerms, t.ID[:]), t.Encode())
 		return nil
 	})
@@ -391,7 +404,7 @@ func (x *index) SaveTerms(ctx context.Context, t booking.Terms) error {
 
 // DeleteTerms is booking.Journal's.
 func (x *index) DeleteTerms(ctx context.Context, id store.ReservationID) error {
-	p, err := x.space.Update(func(tx *ledger.Tx) error {
+	p, err := x.update(func(tx *ledger.Tx) error {
 		tx.Delete(key(keyTerms, id[:]))
 		tx.Delete(key(keyDrawn, id[:]))
 		return nil

@@ -118,6 +118,9 @@ func (s *Store) receive(ctx context.Context, a *arrival) {
 		return
 	}
 	a.sums, a.err = blocks.Ingest(ctx, a.r, func(block []byte) error {
+		if err := s.tree.probe.before("write"); err != nil {
+			return err
+		}
 		n, err := a.file.Write(block)
 		a.draw.Written(int64(n))
 		return err

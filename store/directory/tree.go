@@ -31,9 +31,21 @@ type tree struct {
 	temp   *os.File
 	crates *os.File
 	whole  bool // a syncfs of this filesystem can be relied on
+	probe  probe
 
 	mu     sync.Mutex
 	shards [shards]*os.File
+}
+
+// probe is asked before each step that changes what is on the disk; its error is
+// then the step's. Only tests have one.
+type probe func(step string) error
+
+func (p probe) before(step string) error {
+	if p == nil {
+		return nil
+	}
+	return p(step)
 }
 
 func fileName(id store.CrateID, form store.Form) string {
@@ -125,16 +137,27 @@ func (t *tree) shard(id store.CrateID) (*os.File, error) {
 // create makes the file in tmp/ in which a crate arrives. One that is there
 // already is what an abandoned attempt has left: its caller has the crate's lock.
 func (t *tree) create(id store.CrateID) (*os.File, error) {
+	if err := t.probe.before("create"); err != nil {
+		return nil, err
+	}
 	return openAt(t.temp, id.String(), unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600)
 }
 
 // drop removes a file from tmp/.
-func (t *tree) drop(id store.CrateID) error { return removeAt(t.temp, id.String()) }
+func (t *tree) drop(id store.CrateID) error {
+	if err := t.probe.before("drop"); err != nil {
+		return err
+	}
+	return removeAt(t.temp, id.String())
+}
 
 // land renames a crate's file into its place. It isn't durable yet.
 func (t *tree) land(id store.CrateID, form store.Form) error {
 	d, err := t.shard(id)
 	if err != nil {
+		return err
+	}
+	if err := t.probe.before("rename"); err != nil {
 		return err
 	}
 	return renameAt(t.temp, id.String(), d, fileName(id, form))
@@ -162,6 +185,9 @@ func (t *tree) open(id store.CrateID, form store.Form) (*os.File, error) {
 func (t *tree) remove(id store.CrateID, form store.Form) error {
 	d, err := t.shard(id)
 	if err != nil {
+		return err
+	}
+	if err := t.probe.before("unlink"); err != nil {
 		return err
 	}
 	return removeAt(d, fileName(id, form))
@@ -211,6 +237,9 @@ func (t *tree) syncNames(ids []store.CrateID, watch *os.File) error {
 	if len(dirs) == 0 {
 		return nil
 	}
+	if err := t.probe.before("sync directories"); err != nil {
+		return err
+	}
 	if watch != nil && len(dirs) >= wholeSyncFrom && dirtyBytes() <= maxForeignDirty {
 		return syncWhole(watch)
 	}
@@ -221,6 +250,9 @@ func (t *tree) syncNames(ids []store.CrateID, watch *os.File) error {
 func (t *tree) syncFiles(files []*os.File, watch *os.File) error {
 	if len(files) == 0 {
 		return nil
+	}
+	if err := t.probe.before("sync files"); err != nil {
+		return err
 	}
 	if watch != nil && len(files) >= wholeSyncFrom && dirtyBytes() <= maxForeignDirty {
 		return syncWhole(watch)
