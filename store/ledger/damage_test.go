@@ -19,7 +19,7 @@ import (
 func journalled(t testing.TB) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "state", "ledger")
-	db := openTest(t, dir, Options{})
+	db := openTest(t, dir, Options{Segment: 64 << 10, Ballast: -1})
 	for i := range 10 {
 		put(t, db.Space(Shared), string(rune('a'+i)), "value of "+string(rune('a'+i)))
 		if i == 1 {
@@ -159,6 +159,20 @@ func TestMissingFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(dir, Options{})
+	wantRefusal(t, err, "stasis restore")
+
+	// The same with its journals, of which a restored ledger has none at first.
+	backups, err := Backups(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(dir, backups[0].Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, tableName)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(dir, Options{})
 	wantRefusal(t, err, "stasis restore")
 
 	dir = journalled(t)

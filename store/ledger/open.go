@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"stasis/store"
 )
@@ -159,18 +160,18 @@ func openOrCreate(dir string, o Options) (t *table, m tableMeta, err error) {
 	return t, m, nil
 }
 
-// create makes an empty table under its name. Journals without a table are what is
-// left of a ledger, not the absence of one.
+// create makes an empty table under its name. Journals or backups without a table
+// are what is left of a ledger, not the absence of one.
 func create(dir string, o Options) error {
 	names, err := o.files.List()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if _, ok := segmentNumber(name); ok {
+		if _, ok := segmentNumber(name); ok || name == backupsDir || strings.HasPrefix(name, asidePrefix) {
 			return &store.Error{
 				Kind: store.Corrupt, Op: openLedger, Subject: filepath.Join(dir, tableName),
-				Detail: "the file is missing, its journals are there",
+				Detail: "the file is missing beside " + name,
 			}
 		}
 	}
@@ -213,5 +214,14 @@ func advise(err error, dir string, o Options) error {
 		hint = "run `stasis restore " + o.State + " " + all[0].Path + "`: it goes back to the newest backup, of " +
 			all[0].Time.Local().Format("2006-01-02 15:04") + ", and replays the journals kept since"
 	}
-	return &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: dir, Err: err, Hint: hint}
+	out := &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: dir, Err: err, Hint: hint}
+	var e *store.Error
+	if errors.As(err, &e) && e.Op == openLedger && e.Detail != "" {
+		// One sentence says it as well as two.
+		out.Detail, out.Err = e.Detail, e.Err
+		if e.Subject != "" {
+			out.Detail = e.Subject + ": " + e.Detail
+		}
+	}
+	return out
 }

@@ -69,7 +69,7 @@ func (y *replay) run(all []*segment, apply func(Position, SpaceID, []change) err
 			continue
 		}
 		if s.unreadable {
-			return &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: "journal " + s.name, Detail: "its header is damaged"}
+			return &store.Error{Kind: store.Corrupt, Op: openLedger, Subject: s.name, Detail: "its header is damaged"}
 		}
 		if s.from == 0 {
 			s.from = y.reached + 1
@@ -123,14 +123,14 @@ func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceI
 		}
 		if r.position != y.reached+1 || !begun && y.reached > y.base {
 			if y.damage == "" {
-				y.damage = fmt.Sprintf("journal %s can't be read from update %d on", s.name, y.reached+1)
+				y.damage = fmt.Sprintf("%s can't be read from update %d on", s.name, y.reached+1)
 			}
 			return nil
 		}
 		changes, ok := r.changes()
 		if !ok {
 			return &store.Error{
-				Kind: store.Corrupt, Op: openLedger, Subject: "journal " + s.name,
+				Kind: store.Corrupt, Op: openLedger, Subject: s.name,
 				Detail: fmt.Sprintf("update %d makes no sense", r.position),
 			}
 		}
@@ -164,7 +164,7 @@ func openJournal(o Options, m tableMeta, g *generation) (j *journal, err error) 
 	for _, s := range all {
 		if !s.unreadable && s.header.lineage != m.lineage {
 			return nil, &store.Error{
-				Kind: store.Corrupt, Op: openLedger, Subject: "journal " + s.name,
+				Kind: store.Corrupt, Op: openLedger, Subject: s.name,
 				Detail: "it belongs to another ledger than " + tableName + " beside it",
 			}
 		}
@@ -179,7 +179,7 @@ func openJournal(o Options, m tableMeta, g *generation) (j *journal, err error) 
 	}
 	if y.synced > y.reached {
 		return nil, &store.Error{
-			Kind: store.Corrupt, Op: openLedger, Subject: "journal",
+			Kind: store.Corrupt, Op: openLedger,
 			Detail: fmt.Sprintf("updates %d to %d were synced and can't be read; %s", y.reached+1, y.synced, cmp.Or(y.damage, "they are missing")),
 		}
 	}

@@ -60,18 +60,8 @@ func Restore(dir, backup string) (r Restored, err error) {
 
 // rebuild makes the restored table at temp, durable.
 func rebuild(dir, temp, backup string) (r Restored, err error) {
-	from, err := openTable(backup, tableOptions{readOnly: true})
+	was, err := copyBackup(dir, temp, backup)
 	if err != nil {
-		return r, err
-	}
-	was, err := from.meta()
-	if err != nil {
-		return r, errors.Join(err, from.close())
-	}
-	_, err = from.copyTo(temp, func(m *tableMeta) {
-		m.version, m.lineage, m.made = FormatVersion, newLineage(), time.Now().UnixNano()
-	}, func() error { return nil })
-	if err = errors.Join(err, from.close()); err != nil {
 		return r, err
 	}
 	r = Restored{Backup: was.position, Reached: was.position, Expected: was.position}
@@ -81,6 +71,34 @@ func rebuild(dir, temp, backup string) (r Restored, err error) {
 		r.Expected = max(r.Expected, m.position)
 	}
 	return r, replayOnto(dir, temp, was, &r)
+}
+
+// copyBackup copies a backup to temp, checked, as the beginning of a new lineage. It
+// gives what the backup says of itself.
+func copyBackup(dir, temp, backup string) (was tableMeta, err error) {
+	defer func() {
+		if err == nil || isFull(err) {
+			return
+		}
+		e := &store.Error{Kind: kindOr(err, store.Unavailable), Op: restoreLedger, Subject: "from " + backup, Err: err}
+		if errors.Is(err, fs.ErrNotExist) {
+			e.Kind = store.NotFound
+		} else if e.Kind == store.Corrupt {
+			e.Hint = "choose another backup; those that the ledger made are in " + filepath.Join(dir, backupsDir)
+		}
+		err = e
+	}()
+	from, err := openTable(backup, tableOptions{readOnly: true})
+	if err != nil {
+		return was, err
+	}
+	if was, err = from.meta(); err != nil {
+		return was, errors.Join(err, from.close())
+	}
+	_, err = from.copyTo(temp, func(m *tableMeta) {
+		m.version, m.lineage, m.made = FormatVersion, newLineage(), time.Now().UnixNano()
+	}, func() error { return nil })
+	return was, errors.Join(err, from.close())
 }
 
 // replayOnto folds the updates of the journals in dir that continue the backup
@@ -108,7 +126,7 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 	for _, s := range all {
 		switch {
 		case s.unreadable:
-			r.Damage = "the header of journal " + s.name + " is damaged"
+			r.Damage = "the header of " + s.name + " is damaged"
 		case s.header.lineage != was.lineage:
 			foreign++
 		default:
