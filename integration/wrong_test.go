@@ -45,6 +45,7 @@ func TestWrongMountpoint(t *testing.T) {
 	// Another vault's mount may lie in this one.
 	other.Point = harness.Mkdir(t, v.Path("inside"))
 	other.Start()
+	v.Fails(1, []string{"in use", other.Point}, "umount", v.Point)
 	other.Unmount()
 	other.Point = own
 

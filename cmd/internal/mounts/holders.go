@@ -12,15 +12,18 @@ import (
 // maxHolders is how many processes a message about a busy mount names.
 const maxHolders = 5
 
-// Holder is a process that keeps a mount busy.
+// Holder is a process that keeps a mount busy, or a filesystem mounted inside it.
 type Holder struct {
-	PID  int
+	PID  int // 0 for a filesystem
 	Name string
 	Path string // what it holds
-	How  string // "has open", "works in", "has mapped", "runs"
+	How  string // "has open", "works in", "has mapped", "runs", "is mounted at"
 }
 
 func (h Holder) String() string {
+	if h.PID == 0 {
+		return fmt.Sprintf("%s %s %s", h.Name, h.How, h.Path)
+	}
 	return fmt.Sprintf("%s (pid %d) %s %s", h.Name, h.PID, h.How, h.Path)
 }
 
@@ -28,7 +31,7 @@ func (h Holder) String() string {
 // caller may see them. It reads link texts below /proc only. The process self is
 // left out.
 func Holders(point string, self int) []Holder {
-	var found []Holder
+	found := mountedInside(point)
 	procs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil // the pattern is constant and well formed
@@ -43,6 +46,20 @@ func Holders(point string, self int) []Holder {
 		}
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].PID < found[j].PID })
+	return found
+}
+
+func mountedInside(point string) []Holder {
+	table, err := Read()
+	if err != nil {
+		return nil // the processes are looked for all the same
+	}
+	var found []Holder
+	for _, m := range table {
+		if m.Point != point && Within(m.Point, point) {
+			found = append(found, Holder{Name: "a filesystem of type " + m.Type, Path: m.Point, How: "is mounted at"})
+		}
+	}
 	return found
 }
 
