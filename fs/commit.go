@@ -233,15 +233,20 @@ func (s *FS) fsync(ctx context.Context, f *file) error {
 	if err := s.commit(ctx, f); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	if f.body != nil {
-		if err := s.syncBody(f); err != nil {
-			f.mu.Unlock()
-			return err
-		}
+	if err := s.syncContent(f); err != nil {
+		return err
 	}
-	f.mu.Unlock()
 	return s.db.Sync(ctx, s.db.Position())
+}
+
+// syncContent is syncBody for a file that may have none, and that the caller does not hold.
+func (s *FS) syncContent(f *file) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.body == nil {
+		return nil
+	}
+	return s.syncBody(f)
 }
 
 // syncBody makes the body of a file what counts after a power cut, once the ledger

@@ -56,12 +56,7 @@ func (s *FS) keepReplaced(ctx context.Context, r names.Rename, f *file) (inherit
 			return inherit, nil
 		}
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.body == nil {
-		return false, nil
-	}
-	return false, s.syncBody(f)
+	return false, s.syncContent(f)
 }
 
 // inheritable says whether a file about to lose its only name has settled content to

@@ -416,11 +416,7 @@ func (s *FS) settleAll(ctx context.Context) error {
 		s.syncTogether(files)
 	}
 	for _, f := range files {
-		f.mu.Lock()
-		if f.body != nil {
-			errs = errors.Join(errs, s.syncBody(f))
-		}
-		f.mu.Unlock()
+		errs = errors.Join(errs, s.syncContent(f))
 		s.unpin(f)
 	}
 	return errors.Join(errs, s.db.Sync(ctx, s.db.Position()))

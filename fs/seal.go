@@ -426,14 +426,9 @@ func (s *FS) sealHeld(ctx context.Context, f *file) error {
 	if err := s.complete(ctx, f); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	if f.body != nil {
-		if err := s.syncBody(f); err != nil {
-			f.mu.Unlock()
-			return err
-		}
+	if err := s.syncContent(f); err != nil {
+		return err
 	}
-	f.mu.Unlock()
 	return s.switchAndAssess(ctx, f)
 }
 
