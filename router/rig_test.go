@@ -357,6 +357,16 @@ func (g *rig) leak() error {
 	return nil
 }
 
+// room is what the router thinks its grants leave it.
+func (g *rig) room() (sum int64) {
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
+	for _, n := range g.r.nodes {
+		sum += n.grant.room()
+	}
+	return sum
+}
+
 func status(t testing.TB, p *spot) store.Status {
 	t.Helper()
 	s, err := p.mem.Status(context.Background())

@@ -216,18 +216,28 @@ func TestDiscards(t *testing.T) {
 	})
 }
 
-// A crate that dies in the queue never arrives, and its space is free again.
+// A crate that dies in the queue never arrives, one that dies on its way does not
+// stay, and the space of both is free again.
 func TestDiesInQueue(t *testing.T) {
 	g := newRig(t, gib)
 	g.start()
-	g.places[0].fault.Stall(fault.Put, 1)
+	p := g.places[0]
+	p.fault.Stall(fault.Put, 1)
 	crates, _ := g.add(Policy{}, 4096)
+	g.until("on its way", func() bool { return p.fault.Calls(fault.Put) == 1 })
 	more, _ := g.add(Policy{}, 1<<20, 1<<20, 1<<20)
 	g.kill(more[2].ID, crates[0].ID)
-	g.places[0].fault.Heal()
+	g.bodies.add(t, crates[0]) // the node has read it already
 	g.waitCopies(1, more[0], more[1])
-	g.until("discarded", func() bool { return status(t, g.places[0]).Crates == 2 })
+	g.until("the other is discarded", func() bool { return status(t, p).Crates == 2 })
+	time.Sleep(20 * time.Millisecond) // for a discard that must not be
+	p.fault.Heal()
 	g.until("no leak", func() bool { return g.leak() == nil })
+	g.until("discarded", func() bool { return status(t, p).Crates == 2 && g.r.Status(context.Background())[0].Discards == 0 })
+	time.Sleep(20 * time.Millisecond) // for a crate that comes late
+	if s := status(t, p); s.Crates != 2 || s.Reserved != g.room() {
+		t.Errorf("%+v", s)
+	}
 }
 
 // Wrong bytes from one node are neither returned nor kept: the copy is made again.
