@@ -73,7 +73,8 @@ func failNth(t *testing.T, kind string, n int64, why error) (done bool, err erro
 	f.mu.Unlock()
 	fresh := g.Crate(9000)
 	fresh2 := g.Crate(store.BlockSize / 2)
-	for _, c := range []storetest.Crate{fresh, fresh2} {
+	var refused []store.CrateID
+	for _, c := range []*storetest.Crate{&fresh, &fresh2} {
 		if _, err := s.Put(ctx, c.Put(r)); err != nil {
 			if kind := store.KindOf(err); kind != store.NoSpace && kind != store.Unavailable {
 				return false, fmt.Errorf("put: %w", err)
@@ -81,6 +82,9 @@ func failNth(t *testing.T, kind string, n int64, why error) (done bool, err erro
 			if _, err := s.Stat(ctx, c.ID); !errors.Is(err, store.NotFound) {
 				return false, fmt.Errorf("visible after a failed put: %w", err)
 			}
+			// Others take its place from here on.
+			refused = append(refused, c.ID)
+			c.ID = g.ID()
 			if _, err := s.Put(ctx, c.Put(r)); err != nil {
 				return false, fmt.Errorf("put again: %w", err)
 			}
@@ -111,6 +115,11 @@ func failNth(t *testing.T, kind string, n int64, why error) (done bool, err erro
 	defer again.Close()
 	if p, err := contents(again, old.ID); err != nil || !bytes.Equal(p, old.Data) {
 		return false, fmt.Errorf("an old crate after a restart: %w", err)
+	}
+	for _, id := range refused {
+		if _, err := again.Stat(ctx, id); !errors.Is(err, store.NotFound) {
+			return false, fmt.Errorf("a refused crate is there after a restart: %w", err)
+		}
 	}
 	if now, err := again.Status(ctx); err != nil || now.Used != after.Used || now.Damage != 0 {
 		return false, fmt.Errorf("status after a restart %+v, was %+v, %w", now, after, err)
@@ -152,8 +161,14 @@ func TestDiskThatKeepsNothing(t *testing.T) {
 }
 
 // On a disk without room for anything new discards go on, many of them, over
-// restarts too, and their space serves again.
+// restarts too, and their space serves again: whether or not the filesystem lets
+// the log have its pages beforehand.
 func TestDiscardOnFullDisk(t *testing.T) {
+	t.Run("with room in the file", func(t *testing.T) { discardOnFullDisk(t, false) })
+	t.Run("with none", func(t *testing.T) { discardOnFullDisk(t, true) })
+}
+
+func discardOnFullDisk(t *testing.T, nothing bool) {
 	f, s := lossyStore(t, 8<<20)
 	ctx := context.Background()
 	g := storetest.NewGen(1)
@@ -170,7 +185,7 @@ func TestDiscardOnFullDisk(t *testing.T) {
 		size := int64(len(f.data))
 		f.avail = 0
 		f.fail = func(kind string, off, n int64) error {
-			if (kind == "write" || kind == "allocate") && off+n > size {
+			if kind == "allocate" && nothing || (kind == "write" || kind == "allocate") && off+n > size {
 				return unix.ENOSPC
 			}
 			return nil
@@ -196,6 +211,11 @@ func TestDiscardOnFullDisk(t *testing.T) {
 	st, err := s.Status(ctx)
 	if err != nil || st.Free < 150*cs[0].Charge() {
 		t.Fatalf("after 200 discards free is %d, %v", st.Free, err)
+	}
+	if nothing {
+		f.mu.Lock()
+		f.avail, f.fail = 1<<30, nil
+		f.mu.Unlock()
 	}
 	for range 100 {
 		store1(t, s, g.Crate(8000))
