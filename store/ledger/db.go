@@ -111,12 +111,18 @@ func (db *DB) syncRound() error {
 }
 
 // Check reads everything that is in bbolt and verifies it: checksums, order, and
-// that no entry has vanished. It returns a Corrupt for damage.
+// that no entry has vanished. It returns a Corrupt for damage, and ends early when ctx
+// does or the ledger is closed.
 func (db *DB) Check(ctx context.Context) error {
 	if db.isClosed() {
 		return db.closedError("check ledger")
 	}
-	return db.table.check(ctx.Err)
+	return db.table.check(func() error {
+		if db.isClosed() {
+			return db.closedError("check ledger")
+		}
+		return ctx.Err()
+	})
 }
 
 func (db *DB) isClosed() bool {

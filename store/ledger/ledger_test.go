@@ -41,6 +41,36 @@ func TestReadsSeeTheUpdateUnderWay(t *testing.T) {
 	wantValue(t, s, "c", "")
 }
 
+func TestTxIsOverWhenItsFunctionReturns(t *testing.T) {
+	s := openTest(t, t.TempDir(), Options{}).Space(Shared)
+	var kept *Tx
+	if _, err := s.Update(func(tx *Tx) error { kept = tx; tx.Put([]byte("a"), nil); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	kept.Put([]byte("b"), nil)
+	if _, _, err := kept.Get([]byte("c")); !errors.Is(err, store.Invalid) {
+		t.Errorf("get: %v", err)
+	}
+	if _, err := kept.Scan(nil, nil, 0); !errors.Is(err, store.Invalid) {
+		t.Errorf("scan: %v", err)
+	}
+	wantAbsent(t, s, "b")
+}
+
+// Check of a large ledger does not hold up its closing.
+func TestCheckEndsWhenTheLedgerCloses(t *testing.T) {
+	dir := folded(t, 2000)
+	db := openTest(t, dir, Small())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := db.Check(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("check with an ended context: %v", err)
+	}
+	if err := db.table.check(func() error { return db.closedError("check ledger") }); !errors.Is(err, store.Unavailable) {
+		t.Errorf("check of a ledger that closes: %v", err)
+	}
+}
+
 func TestUpdateThatFailsChangesNothing(t *testing.T) {
 	db := openTest(t, t.TempDir(), Options{})
 	s := db.Space(Shared)

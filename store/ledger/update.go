@@ -83,11 +83,17 @@ func (t *Tx) Get(key []byte) ([]byte, bool, error) {
 		}
 		return append([]byte{}, c.value...), true, nil
 	}
+	if t.db == nil {
+		return nil, false, invalid("read ledger", "the update has ended")
+	}
 	return t.db.get(t.id, key)
 }
 
 // Scan is as Space.Scan.
 func (t *Tx) Scan(from, to []byte, limit int) ([]Pair, error) {
+	if t.db == nil {
+		return nil, invalid("read ledger", "the update has ended")
+	}
 	return t.db.scan(t.id, t.changes, from, to, limit)
 }
 
