@@ -25,7 +25,7 @@ const (
 	// closeLimit bounds the syncing of a vault that was unmounted.
 	closeLimit = 2 * time.Minute
 	// unmountLimit bounds one attempt to unmount.
-	unmountLimit = 10 * time.Second
+	unmountLimit = 5 * time.Second
 	// busyLimit is how long a daemon that was told to end waits for programs to leave the
 	// mount, before it takes the mount out of their sight and again before it ends without
 	// them.
@@ -37,10 +37,13 @@ const (
 // server is a mount that serves, and all that belongs to it.
 type server struct {
 	point   string
+	device  string // of the mount, "major:minor"
 	log     *logrus.Logger
 	vault   *vault.Vault
 	mount   *mount.Server
 	control *control.Server
+	// elsewhere hears that the mount is gone here and in use where nobody can see it.
+	elsewhere chan struct{}
 }
 
 // serve mounts and serves until the mount ends. ready is told once it serves.
@@ -75,13 +78,14 @@ func start(ctx context.Context, o *options) (s *server, err error) {
 		log.WithError(err).Error("the vault was not opened")
 		return nil, err
 	}
-	s = &server{point: point, log: log, vault: v}
+	s = &server{point: point, log: log, vault: v, elsewhere: make(chan struct{}, 1)}
 	s.mount, err = mount.Mount(v.FS(), mount.Options{
 		Mountpoint: point, State: state, AllowOther: o.allowOther, ReadOnly: o.readOnly,
 		Dev: o.flags.dev, Suid: o.flags.suid, NoExec: o.flags.noexec, NoAtime: o.flags.noatime, Log: log,
 	})
 	if err == nil {
 		v.SetHost(s)
+		s.device = deviceOf(point)
 		if s.control, err = control.Serve(state, v, log); err != nil {
 			err = errors.Join(err, s.mount.Unmount(ctx))
 		}
@@ -156,6 +160,9 @@ func (s *server) run(signals <-chan os.Signal) error {
 		case <-s.mount.Done():
 			s.tell("STOPPING=1")
 			return s.close()
+		case <-s.elsewhere:
+			s.tell("STOPPING=1")
+			return s.abandon()
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				s.reload()
@@ -183,9 +190,7 @@ func (s *server) reload() {
 // the mount has ended; a second signal stops the waiting.
 func (s *server) end(signals <-chan os.Signal) bool {
 	busy := s.until(signals, func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), unmountLimit)
-		defer cancel()
-		err := s.mount.Unmount(ctx)
+		err := s.unmount(context.Background())
 		if err != nil {
 			s.log.WithError(err).Debug("unmount")
 		}
@@ -200,14 +205,7 @@ func (s *server) end(signals <-chan os.Signal) bool {
 	if err := mounts.Detach(ctx, s.point, true); err != nil {
 		s.log.WithError(err).Error("take the mount away")
 	}
-	return !s.until(signals, func() bool {
-		select {
-		case <-s.mount.Done():
-			return true
-		default:
-			return false
-		}
-	})
+	return !s.until(signals, s.hasEnded)
 }
 
 // until tries until it worked, a signal comes or busyLimit is over; it reports whether
@@ -245,29 +243,12 @@ func (s *server) close() error {
 func (s *server) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
-	if err := s.vault.Rescue(ctx); err != nil {
+	if err := errors.Join(s.control.Close(), s.vault.Rescue(ctx)); err != nil {
 		s.log.WithError(err).Error("ended while programs use the mount; a power cut now may cost what they wrote last")
 		return err
 	}
 	s.log.Warn("ended while programs use the mount; what they wrote is kept")
 	return nil
-}
-
-// Unmount is vault.Host's: it says who is in the way.
-func (s *server) Unmount(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, unmountLimit)
-	defer cancel()
-	err := s.mount.Unmount(ctx)
-	select {
-	case <-s.mount.Done():
-		return nil // whatever else came meanwhile
-	default:
-	}
-	if !errors.Is(err, store.Conflict) {
-		return err
-	}
-	return &store.Error{Kind: store.Conflict, Op: "unmount", Subject: s.point,
-		Detail: "it is in use: " + mounts.Describe(mounts.Holders(s.point, os.Getpid())), Hint: "end that, then try again"}
 }
 
 // tell informs the service manager, if there is one.

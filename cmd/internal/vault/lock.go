@@ -63,6 +63,7 @@ func inUse(state string, f *os.File) error {
 	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}
 	if pid := strings.TrimSpace(string(buf[:n])); pid != "" {
 		e.Detail = "it is in use by pid " + pid
+		e.Hint = "a daemon whose mount was taken away while it was in use ends with its last user, or with `kill " + pid + "`, which loses nothing"
 	}
 	return e
 }

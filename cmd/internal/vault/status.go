@@ -51,8 +51,9 @@ func (v *Vault) nodeStatus(n router.NodeStatus) Node {
 	} else {
 		out.Warning = "not in vault.toml any more; `stasis node remove` forgets it"
 	}
-	if n.Damage > 0 && out.Warning == "" {
-		out.Warning = fmt.Sprintf("%s found damaged since it was opened; see `stasis check --read`", counted(n.Damage, "place was", "places were"))
+	if n.Damage > 0 && out.LastError == "" {
+		// Mended or not: a disk that rots is one to look at.
+		out.LastError = fmt.Sprintf("%s found damaged since it was opened; see `stasis check --read`, and look at the disk", counted(n.Damage, "place was", "places were"))
 	}
 	return out
 }
