@@ -26,6 +26,8 @@ const (
 	// reportBurst is how many failures go to the log within reportEvery.
 	reportBurst = 20
 	reportEvery = time.Minute
+	// fusermountLimit bounds a run of fusermount3.
+	fusermountLimit = 20 * time.Second
 	// unmountSettle is how long an unmount that failed waits for one by somebody else to be
 	// over.
 	unmountSettle = time.Second

@@ -388,3 +388,42 @@ func TestUnmountBySomebodyElse(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// A connection that was aborted leaves no dead mount behind, and what was written before
+// is kept.
+func TestAbort(t *testing.T) {
+	control := t.TempDir()
+	if err := unix.Mount("none", control, "fusectl", 0, ""); err != nil {
+		t.Skip("connections can't be aborted here: ", err)
+	}
+	defer func() {
+		if err := unix.Unmount(control, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	v := newVault(t, Options{})
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	_, err = f.WriteString("before the abort")
+	v.must(err)
+	dev, err := device(v.mnt())
+	v.must(err)
+	_, minor, _ := strings.Cut(dev, ":")
+	v.must(os.WriteFile(filepath.Join(control, minor, "abort"), []byte("1"), 0))
+	select {
+	case <-v.server.Done():
+	case <-time.After(limit):
+		t.Fatal("the session did not end")
+	}
+	if err := f.Close(); err == nil {
+		t.Error("close after the abort said that all is well")
+	}
+	if now, err := device(v.mnt()); err != nil || now == dev {
+		t.Errorf("the dead mount is still there (%v)", err)
+	}
+	v.stop()
+	v.start(Options{})
+	if got, err := os.ReadFile(v.path("f")); err != nil || string(got) != "before the abort" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -65,6 +65,11 @@ func (r *reporter) admit(now time.Time) (say bool, kept int) {
 type logWriter struct{ log logrus.FieldLogger }
 
 func (w logWriter) Write(p []byte) (int, error) {
-	w.log.WithField("from", "go-fuse").Warn(string(bytes.TrimSpace(p)))
+	say := w.log.WithField("from", "go-fuse").Warn
+	if bytes.Contains(p, []byte("Unimplemented opcode")) {
+		// The kernel asks for everything once, such as poll(2), and then knows.
+		say = w.log.WithField("from", "go-fuse").Debug
+	}
+	say(string(bytes.TrimSpace(p)))
 	return len(p), nil
 }

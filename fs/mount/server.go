@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"log"
 	"os"
 	"strings"
@@ -60,14 +61,19 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 		return nil, mountError(o.Mountpoint, err)
 	}
 	s := &Server{fuse: server, raw: r, point: o.Mountpoint, done: make(chan struct{})}
+	dev, err := device(o.Mountpoint)
+	if err != nil {
+		o.Log.WithError(err).Warn("look at the new mount")
+	}
 	go func() {
 		server.Serve()
 		// All requests are answered; what the kernel did not say any more is done for it.
 		r.open.releaseAll()
+		takeAway(o.Mountpoint, dev, o.Log)
 		cancel()
 		close(s.done)
 	}()
-	raiseReadAhead(o.Mountpoint, o.Log)
+	raiseReadAhead(dev, o.Log)
 	return s, nil
 }
 
@@ -148,6 +154,9 @@ func mountError(point string, err error) error {
 		e.Hint = "a container needs `--device /dev/fuse --cap-add SYS_ADMIN`"
 	case syscall.ENODEV:
 		e.Hint = "load the kernel module with `modprobe fuse`"
+	case 0:
+		// fusermount3 has told the terminal why.
+		e.Err = errors.New(strings.TrimSpace(err.Error()))
 	}
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -143,7 +144,8 @@ func (v *vault) stop() {
 	defer cancel()
 	if v.server != nil {
 		if err := v.server.Unmount(ctx); err != nil {
-			v.t.Error(err)
+			stacks := make([]byte, 1<<20)
+			v.t.Errorf("%v\n%s", err, stacks[:runtime.Stack(stacks, true)])
 			if err := unix.Unmount(v.mnt(), unix.MNT_DETACH); err != nil {
 				v.t.Error(err)
 			}
