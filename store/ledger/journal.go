@@ -185,25 +185,7 @@ func (j *journal) dropSpare() error {
 // given: overwriting blocks that are already the file's own makes each later sync
 // cheaper than filling new ones. The caller holds preparing.
 func (j *journal) prepare(old *segment, size int64) (err error) {
-	var f file
-	if old != nil {
-		if err = old.close(); err == nil {
-			err = j.fs.Rename(old.name, spareName)
-		}
-		// The old name must be gone before the header changes: a start that finds the
-		// file under it may not take it for a damaged segment.
-		if err == nil {
-			err = j.fs.SyncDir()
-		}
-		if err == nil {
-			f, err = j.fs.Open(spareName)
-		}
-	} else {
-		if err := j.fs.Remove(spareName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		f, err = j.fs.Create(spareName)
-	}
+	f, err := j.spareFile(old)
 	if err != nil {
 		return err
 	}
@@ -236,6 +218,28 @@ func (j *journal) prepare(old *segment, size int64) (err error) {
 	}
 	j.spare = s
 	return nil
+}
+
+// spareFile gives a file under the temporary name of a spare.
+func (j *journal) spareFile(old *segment) (file, error) {
+	if old == nil {
+		if err := ignoreAbsent(j.fs.Remove(spareName)); err != nil {
+			return nil, err
+		}
+		return j.fs.Create(spareName)
+	}
+	if err := old.close(); err != nil {
+		return nil, err
+	}
+	if err := j.fs.Rename(old.name, spareName); err != nil {
+		return nil, err
+	}
+	// The old name must be gone before the header changes: a start that finds the
+	// file under it may not take it for a damaged segment.
+	if err := j.fs.SyncDir(); err != nil {
+		return nil, err
+	}
+	return j.fs.Open(spareName)
 }
 
 func ignoreAbsent(err error) error {

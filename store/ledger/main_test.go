@@ -132,7 +132,7 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// onlyJournal gives the name of the newest segment in a directory that holds records.
+// newestJournal gives the newest segment in a directory that holds records.
 func newestJournal(t testing.TB, dir string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, segmentPrefix+"*"))

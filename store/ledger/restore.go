@@ -122,17 +122,7 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 		g = newGeneration()
 		return err
 	}
-	related, foreign := make([]*segment, 0, len(all)), 0
-	for _, s := range all {
-		switch {
-		case s.unreadable:
-			r.Damage = "the header of " + s.name + " is damaged"
-		case s.header.lineage != was.lineage:
-			foreign++
-		default:
-			related = append(related, s)
-		}
-	}
+	related := r.related(all, was.lineage)
 	y := replay{base: was.position}
 	err = y.run(related, func(p Position, id SpaceID, c []change) error {
 		g.apply(p, id, c)
@@ -148,15 +138,31 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 	err = errors.Join(err, flush(), to.close())
 	r.Reached = max(r.Reached, y.reached)
 	r.Expected = max(r.Expected, y.seen, y.synced)
-	switch {
-	case y.damage != "":
+	if y.damage != "" {
 		r.Damage = y.damage
-	case foreign > 0:
-		r.Damage = fmt.Sprintf("%d journals were written after a later restore and do not continue this backup", foreign)
-	case r.Expected > r.Reached && r.Damage == "":
+	} else if r.Expected > r.Reached && r.Damage == "" {
 		r.Damage = fmt.Sprintf("the journals of updates %d to %d are not there", r.Reached+1, r.Expected)
 	}
 	return closeAll(err)
+}
+
+// related gives the segments of a lineage, and notes what the others mean.
+func (r *Restored) related(all []*segment, l lineage) (out []*segment) {
+	foreign := 0
+	for _, s := range all {
+		switch {
+		case s.unreadable:
+			r.Damage = "the header of " + s.name + " is damaged"
+		case s.header.lineage != l:
+			foreign++
+		default:
+			out = append(out, s)
+		}
+	}
+	if foreign > 0 && r.Damage == "" {
+		r.Damage = fmt.Sprintf("%d journals were written after a later restore and do not continue this backup", foreign)
+	}
+	return out
 }
 
 // asideOf names the directory for what a restored table replaces: the same
