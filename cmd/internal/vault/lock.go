@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stasis/cmd/internal/control"
 	"stasis/store"
 )
 
@@ -18,12 +19,16 @@ import (
 // process.
 const lockName = "lock"
 
-// lockPatiently is lock with a wait for a process that is about to end.
+// lockPatiently is lock with a wait for a process that is about to end: one that
+// serves nobody.
 func lockPatiently(ctx context.Context, state string) (*os.File, error) {
 	end := time.Now().Add(lockWait)
 	for {
 		f, err := lock(state)
 		if !errors.Is(err, store.Conflict) || time.Now().After(end) {
+			return f, err
+		}
+		if _, noDaemon := control.PID(ctx, state); noDaemon == nil {
 			return f, err
 		}
 		select {

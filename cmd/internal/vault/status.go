@@ -110,7 +110,11 @@ func troubles(s *Status) []string {
 			}
 			out = append(out, text)
 		case router.Full:
-			// What it refused is short, unplaced, or elsewhere by now.
+			// What it refused is short, unplaced, or elsewhere by now; not what was promised a
+			// place there.
+			if n.PendingCrates > 0 {
+				out = append(out, fmt.Sprintf("node %q is full, ", n.Name)+counted(n.PendingCrates, "crate waits", "crates wait")+" for room on it")
+			}
 		default:
 			if n.LastError != "" {
 				out = append(out, fmt.Sprintf("node %q: %s", n.Name, n.LastError))
