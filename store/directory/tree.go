@@ -257,6 +257,11 @@ func (t *tree) syncFiles(files []*os.File, watch *os.File) error {
 	if watch != nil && len(files) >= wholeSyncFrom && dirtyBytes() <= maxForeignDirty {
 		return syncWhole(watch)
 	}
+	if len(files) > 1 {
+		for _, f := range files {
+			startWriting(f)
+		}
+	}
 	return together(len(files), syncers, func(i int) error { return syncFile(files[i]) })
 }
 
