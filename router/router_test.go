@@ -261,6 +261,28 @@ func TestRepairs(t *testing.T) {
 	}
 }
 
+// Bits that a node gets wrong on their way never reach a reader; the copy, which is
+// right where it lies, counts again.
+func TestFlippedBits(t *testing.T) {
+	for _, size := range []int{4096, 1<<20 + 1} {
+		g := newRig(t, gib, gib)
+		g.start()
+		crates, _ := g.add(two, size)
+		g.waitCopies(2, crates...)
+		for _, p := range g.places {
+			p.fault.Flip(fault.Open, 0, 100)
+		}
+		if err := g.read(crates[0]); store.KindOf(err) != store.Corrupt {
+			t.Errorf("%d, all wrong: %v", size, err)
+		}
+		g.places[1].fault.Heal()
+		g.until("read", func() bool { return g.read(crates[0]) == nil })
+		g.places[0].fault.Heal()
+		g.waitCopies(2, crates...)
+		g.until("no leak", func() bool { return g.leak() == nil })
+	}
+}
+
 // A node that hangs costs a read a bounded delay, and the next none.
 func TestReadPastHangingNode(t *testing.T) {
 	g := newRig(t, gib, gib, gib)

@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 	seed := storetest.Seed(t)
 	runs, steps := 6, 120
 	if storetest.Soak() {
-		runs, steps = 200, 400
+		runs, steps = 60, 400
 	}
 	if os.Getenv("STASIS_SEED") != "" {
 		runs = 1
