@@ -122,7 +122,7 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 		g = newGeneration()
 		return err
 	}
-	related := r.related(all, was.lineage)
+	related, foreign := r.sort(all, was.lineage)
 	y := replay{base: was.position}
 	err = y.run(related, func(p Position, id SpaceID, c []change) error {
 		g.apply(p, id, c)
@@ -140,29 +140,40 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 	r.Expected = max(r.Expected, y.seen, y.synced)
 	if y.damage != "" {
 		r.Damage = y.damage
-	} else if r.Expected > r.Reached && r.Damage == "" {
+	}
+	r.count(foreign)
+	if r.Expected > r.Reached && r.Damage == "" {
 		r.Damage = fmt.Sprintf("the journals of updates %d to %d are not there", r.Reached+1, r.Expected)
 	}
 	return closeAll(err)
 }
 
-// related gives the segments of a lineage, and notes what the others mean.
-func (r *Restored) related(all []*segment, l lineage) (out []*segment) {
-	foreign := 0
+// sort tells the segments of a lineage from others, and notes those that can't be
+// read.
+func (r *Restored) sort(all []*segment, l lineage) (related, foreign []*segment) {
 	for _, s := range all {
 		switch {
 		case s.unreadable:
 			r.Damage = "the header of " + s.name + " is damaged"
 		case s.header.lineage != l:
-			foreign++
+			foreign = append(foreign, s)
 		default:
-			out = append(out, s)
+			related = append(related, s)
 		}
 	}
-	if foreign > 0 && r.Damage == "" {
-		r.Damage = fmt.Sprintf("%d journals were written after a later restore and do not continue this backup", foreign)
+	return related, foreign
+}
+
+// count takes into account what segments of another lineage held, as far as they
+// can be read.
+func (r *Restored) count(foreign []*segment) {
+	var y replay
+	// Of these only the positions are wanted: an error leaves those that came before.
+	_ = y.run(foreign, func(Position, SpaceID, []change) error { return nil })
+	if y.seen > r.Reached {
+		r.Expected = max(r.Expected, y.seen)
+		r.Damage = fmt.Sprintf("%d journals were written after another restore and do not continue this backup", len(foreign))
 	}
-	return out
 }
 
 // asideOf names the directory for what a restored table replaces: the same

@@ -247,7 +247,9 @@ func TestRestoreOfAnEarlierHistory(t *testing.T) {
 	}
 	db = openTest(t, dir, Options{})
 	put(t, db.Space(Shared), "c", "3")
-	closeTest(t, db)
+	if err := db.die(); err != nil { // with it in the journal only
+		t.Fatal(err)
+	}
 	r, err := Restore(dir, first)
 	if err != nil || r.Reached != 1 || r.Expected != 3 || r.Damage == "" {
 		t.Fatalf("%+v, %v", r, err)
