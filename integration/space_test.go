@@ -197,3 +197,37 @@ capacity = "32MiB"
 	eventuallySpace(t, v, "box", box)
 	v.Unmount()
 }
+
+// A disk that is full is not a disk that is lost: the node says full, other nodes take
+// what they can, and room on it is used without being asked.
+func TestNodeOnAFullDisk(t *testing.T) {
+	disk := harness.NewDisk(t, "ext4", 96<<20)
+	v := harness.NewVault(t)
+	v.Directories(2, filepath.Join(v.Base, "roomy"), filepath.Join(disk.Point, "cramped"))
+	v.Start()
+	harness.Write(t, "first\n", v.Point, "first")
+	v.Wait(time.Minute)
+	filler := filepath.Join(disk.Point, "filler")
+	fill(t, filler)
+	if err := harness.WriteFile(v.Path("large"), 1, 8<<20, true); err != nil {
+		t.Fatalf("one place of two has room, which is the least: %v", err)
+	}
+	harness.Eventually(t, returnLimit, "one copy of what has room for one", func() (bool, string) {
+		return v.Xattr("copies", "large") == "1", v.Xattr("state", "large") + " " + v.Xattr("copies", "large")
+	})
+	if r := v.Stasis("status", v.Point, "--exit-code"); r.Code != 3 {
+		t.Errorf("a copy is lacking, want 3\n%v", r)
+	}
+	if got := v.Status().Node(t, "b").State; got == "missing" || got == "unreachable" {
+		t.Errorf("the node on the full disk is %s", got)
+	}
+	harness.HasContent(t, v.Path("large"), 1, 8<<20)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, placeLimit, "the second copy", func() (bool, string) {
+		return v.Xattr("copies", "large") == "2", v.Xattr("state", "large") + " " + v.OK("status", v.Point)
+	})
+	v.OK("check", v.Point, "--read")
+	v.Unmount()
+}
