@@ -286,8 +286,9 @@ func (n *node) fail(j *job, err error) {
 	f := n.failing[j.crate]
 	f.tries++
 	f.until = n.r.clock.Boot() + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
-	if f.err != err.Error() {
-		f.err = err.Error()
+	f.err = err.Error()
+	if len(n.failing) == 0 {
+		// The first of what may be many speaks for all.
 		n.r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(err).Warn("a crate could not be sent; it is tried again")
 	}
 	if len(n.failing) < MaxFailing {

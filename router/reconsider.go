@@ -141,7 +141,7 @@ func (r *Router) reroute(ctx context.Context, n *node, j *job) bool {
 		return true
 	}
 	r.Handover(plan, added)
-	r.log.WithField("node", n.name).WithField("crate", j.crate).Info("a copy goes elsewhere, as its node has no room")
+	r.log.WithField("node", n.name).WithField("crate", j.crate).Debug("a copy goes elsewhere, as its node has no room")
 	return true
 }
 
