@@ -74,7 +74,7 @@ type side struct {
 }
 
 func (s *side) path(p string) string {
-	if strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") {
+	if p == "." || strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") {
 		return s.root + "/" + p // not cleaned: it asks for a directory
 	}
 	return filepath.Join(s.root, p)
