@@ -1,0 +1,16 @@
+// Package wire is what both protocols between a vault and its peers share: the
+// messages, the errors, the limits, and the interface that a server serves.
+//
+// Words. A session is one owner's view of a peer: a store.Store of its own. A head is a
+// message in JSON; bulk bytes travel beside heads and are never re-encoded. Putting a crate
+// resumes: the server says from which block on it wants the bytes (Begin), and the
+// client's source is opened there.
+//
+// Invariants:
+//
+//   - A reader takes no more than the limits of limits.go, whatever the other side sends.
+//   - A reader ignores fields it does not know; a writer never changes the meaning of one.
+//   - The kind of a store.Error is the same on both sides.
+//
+// The formats are in FORMAT.md; golden messages are in testdata.
+package wire

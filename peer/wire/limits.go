@@ -1,0 +1,47 @@
+package wire
+
+import (
+	"time"
+
+	"stasis/store"
+)
+
+const (
+	// Version is the protocol spoken; the first number changes when an older side would
+	// misunderstand.
+	Version = 1
+
+	// MaxHead is the longest message in JSON, in bytes: the receipt of the largest crate has
+	// 2.8 MiB of checksums.
+	MaxHead = 4 << 20
+	// MaxData is the most bulk bytes in one frame.
+	MaxData = 1 << 20
+	// DataSize is how many are sent in one.
+	DataSize = 256 << 10
+
+	// MaxBatchCrates is the most crates in one exchange of small ones, and MaxBatchBytes
+	// their content in all.
+	MaxBatchCrates = 512
+	MaxBatchBytes  = 32 << 20
+	// MaxBatchCrate is the largest crate that goes into a batch, in bytes.
+	MaxBatchCrate = store.BlockSize
+	// MaxShares is the most shares of one reservation.
+	MaxShares = 64
+	// MaxReceipts is the most receipts for one crate.
+	MaxReceipts = 64
+	// MaxIDs is the most ids in one list of a request.
+	MaxIDs = 1024
+	// MaxTokens is the most tokens a Fence may name.
+	MaxTokens = 1 << 16
+	// MaxCursor is the longest cursor of a listing, in bytes.
+	MaxCursor = 256
+	// MaxText is the longest text in a message, in bytes.
+	MaxText = 4096
+
+	// CallLimit bounds a call that moves no bulk bytes.
+	CallLimit = 30 * time.Second
+	// StallLimit is how long either side of a transfer waits for the other's next bytes.
+	StallLimit = 30 * time.Second
+	// EventsHeartbeat is how often a stream of events shows that it lives.
+	EventsHeartbeat = 2 * time.Second
+)
