@@ -176,14 +176,18 @@ func (w *worker) ask(q request) (reply, error) {
 	return w.receive()
 }
 
-// workerBinary is a copy of this program that every user may run.
+// workerBinary is a copy of this program that every user may run. It lies beside the
+// binaries, so that what is left of it is found and ended.
 func workerBinary(t testing.TB) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(harness.Dir(t), "worker")
+	path := filepath.Join(filepath.Dir(harness.Binary(t, "stasis")), "worker-"+t.Name())
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
 	harness.Must(t, "cp", self, path)
 	if err := os.Chmod(path, 0o755); err != nil {
 		t.Fatal(err)
