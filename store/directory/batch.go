@@ -12,20 +12,21 @@ import (
 
 // PutBatch is store.Batcher's.
 func (s *Store) PutBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
-	out := make([]store.PutResult, len(rs))
-	for from := 0; from < len(rs); {
-		n := part(rs[from:])
+	out := make([]store.PutResult, 0, len(rs))
+	for len(rs) > 0 {
+		// An abandoned call may look at its part after this has returned.
+		now := rs[:part(rs)]
+		rs = rs[len(now):]
 		got, err := do(ctx, s, "put crates", toChange, nil, func() ([]store.PutResult, error) {
-			return s.putPart(ctx, rs[from:from+n]), nil
+			return s.putPart(ctx, now), nil
 		})
-		for i := range n {
-			if err != nil {
-				out[from+i].Err = err
-			} else {
-				out[from+i] = got[i]
+		if err != nil {
+			got = make([]store.PutResult, len(now))
+			for i := range got {
+				got[i].Err = err
 			}
 		}
-		from += n
+		out = append(out, got...)
 	}
 	return out
 }

@@ -86,7 +86,11 @@ func (l *loop) mount(t *testing.T) {
 	var err error
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		run(t, "mount", "-o", "loop", l.image, l.dir)
-		if _, err = os.ReadDir(l.dir); err == nil {
+		alive := filepath.Join(l.dir, "alive")
+		if err = os.WriteFile(alive, nil, 0o600); err == nil {
+			err = os.Remove(alive)
+		}
+		if err == nil {
 			return
 		}
 		l.unmount(t)
