@@ -11,6 +11,9 @@ import (
 	"stasis/integration/harness"
 )
 
+// killWithin is how long after some name is in place a kill comes at most.
+const killWithin = 30 * time.Millisecond
+
 // What a program was told is done survives kill -9 of the daemon: every name that rsync
 // had renamed into place is there afterwards, with all of its content and its times.
 func TestKillDuringRsync(t *testing.T) {
@@ -19,8 +22,7 @@ func TestKillDuringRsync(t *testing.T) {
 	v.Start()
 	source := goSource(t, "encoding")
 	random := harness.Rand(t)
-	rounds := harness.Count(6, 50)
-	whole := 300 * time.Millisecond // how long one rsync takes, a guess to begin with
+	rounds, most := harness.Count(6, 50), harness.Count(60, 400)
 	for round, tree := 0, 0; round < rounds; round++ {
 		into := v.Path(fmt.Sprintf("tree-%d", tree))
 		w := newWatcher(t)
@@ -31,9 +33,12 @@ func TestKillDuringRsync(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(random.Int64N(int64(whole) * 5 / 4)))
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		w.await(1+random.IntN(most), ended)
+		time.Sleep(time.Duration(random.Int64N(int64(killWithin)))) // anywhere in what it does for a file
 		v.Kill()
-		err := cmd.Wait()
+		err := <-ended
 		arrived := w.close()
 		t.Logf("round %d: killed after %s; rsync: %v; %d names were in place", round, time.Since(start).Round(time.Millisecond), err, len(arrived))
 		v.Start()
@@ -48,8 +53,7 @@ func TestKillDuringRsync(t *testing.T) {
 			return
 		}
 		if err == nil {
-			// It was done before the kill; the next goes elsewhere and takes as long.
-			whole = time.Since(start)
+			// It was done before the kill; the next goes elsewhere.
 			harness.SameTrees(t, source, into)
 			if err := os.RemoveAll(into); err != nil {
 				t.Fatal(err)

@@ -91,6 +91,25 @@ func (w *watcher) take(events []byte) {
 	}
 }
 
+// await waits until n names are in place, or until the one who puts them there has ended;
+// its end is put back.
+func (w *watcher) await(n int, ended chan error) {
+	for {
+		w.mu.Lock()
+		enough := len(w.arrived) >= n
+		w.mu.Unlock()
+		if enough {
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 // close gives the names that were renamed into place so far. Nothing may be under way.
 func (w *watcher) close() map[string]bool {
 	w.t.Helper()
