@@ -13,7 +13,8 @@
 //   - A commit is written after the data it speaks of is synced, and is
 //     acknowledged after it is synced itself. Many puts and discards share one.
 //   - A page is used again only after the commit that gave it up is synced, and
-//     no page of the log is ever written twice in one generation.
+//     no page of the log is written again once its commit is synced, as long as that
+//     log counts.
 //   - The log alone says what the container holds; headers say it again, so that
 //     a damaged log is rebuilt by looking for them.
 //   - No byte leaves the container that was not checked against the digest in a
@@ -28,5 +29,6 @@
 //
 // Where to start: page.go (what every page has in common), superblock.go,
 // record.go (the log's records), header.go (a crate's header), log.go (writing),
-// replay.go and salvage.go (reading), commit.go (who is synced when), put.go.
+// replay.go and salvage.go (reading), queue.go and commit.go (who is synced when),
+// room.go (the space of the file), put.go.
 package container

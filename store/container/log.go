@@ -78,8 +78,8 @@ func (c *chain) commit(records iter.Seq[[]byte]) error {
 	return c.out.flush()
 }
 
-// append writes one commit behind what the log has. If it fails, what the file
-// has there is unknown, and the log must be written anew.
+// append writes one commit behind what the log has. If it fails the log is as it
+// was: without its last page the commit is none, and that page is written last.
 func (l *logWriter) append(records [][]byte) error {
 	c := chain{out: batchWriter{v: l.v}, nonce: l.nonce, index: int64(len(l.pages)), link: l.last, at: l.next, free: l.pool}
 	if err := c.commit(slices.Values(records)); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 
 	"stasis/store"
@@ -156,7 +157,9 @@ func start(p place, o Options, v *volume, l loaded, damages int) *Store {
 		queue: newQueue(), run: make(chan struct{}), st: l.st,
 		limitOfReservations: int(reservationLimit(v.limit)),
 	}
-	s.nextSeq.Store(l.st.nextSeq)
+	// Numbers that a crash has cut off are not given again: what is left of their
+	// commit in the file must fit nothing that is written now.
+	s.nextSeq.Store(l.st.nextSeq + rand.Uint64N(1<<24))
 	s.damage.add(damages + l.damages)
 	records := make([]booking.Record, 0, len(l.st.reservations))
 	for _, r := range l.st.reservations {
