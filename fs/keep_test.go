@@ -2,7 +2,9 @@ package fs
 
 import (
 	"bytes"
+	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,4 +123,33 @@ func (v *vault) forget(name string) {
 	in, err := v.tree.Lookup(names.Root, name)
 	must(v.t, err)
 	v.Forget(in.Ino, 1<<40)
+}
+
+// A node moves a body before it can serve it as a crate. A read in between waits, and
+// does not fail.
+func TestReadWaitsForABodyOnItsWay(t *testing.T) {
+	p := pattern(9000, 1)
+	v := newVault(t, 1, 64*mib)
+	v.put("doc", nil)
+	v.nodes[0].away.Store(true)
+	h := v.open("doc", unix.O_RDWR)
+	v.write(h, p, 0)
+	v.close(h)
+	in, err := v.tree.Lookup(names.Root, "doc")
+	must(t, err)
+	must(t, v.seal(t.Context(), v.pin(in.Ino)))
+	in, err = v.tree.Get(in.Ino)
+	must(t, err)
+	es, err := v.extents(in.List, 0, 1)
+	must(t, err)
+	r, ok, err := v.lies(es[0].Crate)
+	must(t, err)
+	if !ok {
+		t.Fatal("the content does not lie in a body")
+	}
+	path := v.bodies.Path(r.Body)
+	must(t, os.Rename(path, path+"-moving"))
+	back := time.AfterFunc(20*adoptionPoll, func() { must(t, os.Rename(path+"-moving", path)) })
+	defer back.Stop()
+	v.expect("doc", p)
 }

@@ -28,6 +28,10 @@ const (
 	// of names.Now when both are taken at once: it may stamp finer than the coarse clock
 	// ticks.
 	stampSlack = 10 * time.Millisecond
+	// adoptionWait bounds what a read waits for a body that is on its way into a node, and
+	// adoptionPoll is how often it looks.
+	adoptionWait = 4 * time.Second
+	adoptionPoll = 5 * time.Millisecond
 	// retryUnplaced is how often content that found no space is tried again unasked.
 	retryUnplaced = 30 * time.Second
 	// extentsPerUpdate bounds one ledger update: each extent costs up to three keys.
@@ -47,8 +51,6 @@ const (
 	// readRetries is how often a read starts anew because the content was switched
 	// under it.
 	readRetries = 4
-	// shutdownSync bounds the last sync of bodies and ledger.
-	shutdownSync = 2 * time.Minute
 	// sealPoll is how often a wait looks whether everything that was closed is sealed.
 	sealPoll = 10 * time.Millisecond
 	// waitBurst is how long a wait lets news gather, and waitLook how often it looks

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -129,29 +130,45 @@ func (s *FS) Body(c store.CrateID) (router.Body, error) {
 	return router.Body{Path: path, Offset: r.Offset, Size: r.Length, Adoptable: adoptable}, nil
 }
 
-// readCrate fills p from a crate: from the body it lies in, else from the nodes.
+// readCrate fills p from a crate: from the body it lies in, else from the nodes. A node
+// that adopts the body has moved the file before it can serve it; that is waited for.
 func (s *FS) readCrate(ctx context.Context, c store.CrateID, p []byte, off int64) error {
+	for until := time.Now().Add(adoptionWait); ; {
+		moving, err := s.tryReadCrate(ctx, c, p, off)
+		if err == nil || !moving || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(adoptionPoll):
+		}
+	}
+}
+
+// tryReadCrate also reports whether the body was not where it should be.
+func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off int64) (moving bool, err error) {
 	r, ok, err := s.lies(c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if ok {
 		err := readFile(s.bodies.Path(r.Body), p, r.Offset+off)
 		if err == nil {
-			return nil
+			return false, nil
 		}
-		if !os.IsNotExist(err) {
+		if moving = os.IsNotExist(err); !moving {
 			s.log.WithError(err).WithField("crate", c).Warn("read a body; the nodes are asked instead")
 		}
 	}
 	n, err := s.router.ReadAt(ctx, c, p, off)
 	if n == len(p) {
-		return nil
+		return false, nil
 	}
 	if err == nil {
 		err = &store.Error{Kind: store.Corrupt, Op: "read crate", Subject: c.String(), Err: io.ErrUnexpectedEOF}
 	}
-	return err
+	return moving, err
 }
 
 func readFile(path string, p []byte, off int64) error {

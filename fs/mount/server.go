@@ -42,6 +42,7 @@ type Server struct {
 	fuse  *fuse.Server
 	raw   *raw
 	point string
+	dev   string // of the mount, as device gives it
 	done  chan struct{}
 	// unmounting is held by who unmounts: go-fuse does not lock.
 	unmounting sync.Mutex
@@ -60,11 +61,11 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 		cancel()
 		return nil, mountError(o.Mountpoint, err)
 	}
-	s := &Server{fuse: server, raw: r, point: o.Mountpoint, done: make(chan struct{})}
 	dev, err := device(o.Mountpoint)
 	if err != nil {
 		o.Log.WithError(err).Warn("look at the new mount")
 	}
+	s := &Server{fuse: server, raw: r, point: o.Mountpoint, dev: dev, done: make(chan struct{})}
 	go func() {
 		server.Serve()
 		// All requests are answered; what the kernel did not say any more is done for it.
@@ -187,6 +188,9 @@ func (s *Server) Unmount(ctx context.Context) error {
 	case e.Err = <-failed:
 	case <-ctx.Done():
 		e.Err, e.Detail = ctx.Err(), "operations are still under way"
+		if now, err := device(s.point); err == nil && now != s.dev {
+			e.Detail = "it is gone from here, but another mount namespace still has it: a container, or a service with mounts of its own"
+		}
 		return e
 	}
 	if causeOf(e.Err) == syscall.EBUSY || strings.Contains(e.Err.Error(), "busy") {
