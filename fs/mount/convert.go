@@ -68,7 +68,10 @@ func fillStatx(out *fuse.Statx, a fs.Attr) {
 
 // changeOf reads what a SETATTR asks for.
 func changeOf(in *fuse.SetAttrIn) fs.Change {
-	c := fs.Change{KillSUIDGID: in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
+	// With nothing to set it is a chown(2) that leaves both owners as they are, which
+	// clears the bits all the same.
+	nothing := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
+	c := fs.Change{KillSUIDGID: nothing || in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
 	if mode, ok := in.GetMode(); ok {
 		c.Mode = &mode
 	}
