@@ -57,7 +57,8 @@ func newLoop(t *testing.T, fs string, size int64) *loop {
 		}
 	}
 	base := t.TempDir()
-	l := &loop{image: filepath.Join(base, "image"), dir: filepath.Join(base, "mnt")}
+	// The medium may be memory: what a cut takes is what the filesystem had not sent to it.
+	l := &loop{image: filepath.Join(memoryDir(t), "image"), dir: filepath.Join(base, "mnt")}
 	if err := os.Mkdir(l.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -143,6 +143,22 @@ func (x *steps) set(p probe) {
 	x.s.tree.probe, x.s.index.probe = p, p
 }
 
+// memoryDir gives a directory in memory, where there is room: to be stopped by an
+// error or a kill is the same there, and the many stores are made faster.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	var st unix.Statfs_t
+	if unix.Statfs("/dev/shm", &st) != nil || int64(st.Bavail)*st.Bsize < 2<<30 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "stasis-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // failFrom fails the nth step, and all that follow if forever. hit tells whether it
 // came to that.
 func failFrom(n int64, forever bool) (p probe, hit func() string) {
@@ -235,16 +251,13 @@ func TestFailedStep(t *testing.T) {
 }
 
 func failedStep(t *testing.T, op string, n int64, forever bool) string {
-	base, err := os.MkdirTemp(t.TempDir(), "x")
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := memoryDir(t)
 	x := newSteps(t, base, op)
 	defer func() { _ = x.s.Close() }()
 	before := status(t, x.s)
 	p, hit := failFrom(n, forever)
 	x.set(p)
-	err = x.run()
+	err := x.run()
 	x.set(nil)
 	if err != nil && !forever && op != "discard" {
 		// One failure is undone on the spot.
@@ -325,7 +338,7 @@ func TestKilledAtStep(t *testing.T) {
 	for _, op := range stepOps() {
 		t.Run(op, func(t *testing.T) {
 			for n := 1; ; n++ {
-				base, err := os.MkdirTemp(t.TempDir(), "x")
+				base, err := os.MkdirTemp(memoryDir(t), "x")
 				if err != nil {
 					t.Fatal(err)
 				}
