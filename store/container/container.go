@@ -2,9 +2,12 @@ package container
 
 import (
 	"context"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"stasis/store"
 	"stasis/store/booking"
@@ -15,6 +18,21 @@ import (
 type Options struct {
 	// Clock is what leases are counted on; nil: the system's.
 	Clock booking.Clock
+	// Log takes what an operator should know, damage above all; nil discards it.
+	Log logrus.FieldLogger
+}
+
+// filled gives the options with what was left zero.
+func (o Options) filled() Options {
+	if o.Clock == nil {
+		o.Clock = booking.System
+	}
+	if o.Log == nil {
+		l := logrus.New()
+		l.SetOutput(io.Discard)
+		o.Log = l
+	}
+	return o
 }
 
 // Store is an open container. All methods may be called concurrently.
@@ -25,6 +43,7 @@ type Store struct {
 	v     *volume
 	check func() error // that the path still leads to the file
 	clock booking.Clock
+	log   logrus.FieldLogger
 	book  *booking.Book
 	room  *room
 	ids   keyed.Locks[store.CrateID] // one change of a crate at a time
@@ -166,43 +185,4 @@ func (s *Store) Close() error {
 		return s.fail(store.Unavailable, "close", "", err)
 	}
 	return nil
-}
-
-// damages counts places found corrupt, each once.
-type damages struct {
-	mu    sync.Mutex
-	n     int64
-	known map[damagedBlock]struct{}
-}
-
-type damagedBlock struct {
-	seq   uint64 // of the crate
-	block int64  // -1: its header
-}
-
-func (d *damages) add(n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.n += int64(n)
-}
-
-func (d *damages) note(b damagedBlock) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, ok := d.known[b]; ok {
-		return
-	}
-	d.n++
-	if len(d.known) < maxKnownDamage {
-		if d.known == nil {
-			d.known = make(map[damagedBlock]struct{})
-		}
-		d.known[b] = struct{}{}
-	}
-}
-
-func (d *damages) count() int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.n
 }

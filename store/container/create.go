@@ -20,9 +20,7 @@ const opCreate = "create"
 // that it minted. The file may grow to capacity bytes; crates may take what Status
 // says, the rest is for the log.
 func Create(path string, owner store.OwnerID, capacity int64, o Options) (store.NodeID, error) {
-	if o.Clock == nil {
-		o.Clock = booking.System
-	}
+	o = o.filled()
 	fail := func(kind store.Kind, detail, hint string, err error) (store.NodeID, error) {
 		if err != nil && kind == store.Unavailable && isFull(err) {
 			kind = store.NoSpace

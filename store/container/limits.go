@@ -49,6 +49,9 @@ const (
 	// reading one again doesn't count it again.
 	maxKnownDamage = 4096
 
+	// maxDamageLines is how many places found at an opening are listed in the log.
+	maxDamageLines = 32
+
 	// readWindow is how much of the log is read at once, in bytes.
 	readWindow = 1 << 20
 

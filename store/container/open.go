@@ -42,9 +42,7 @@ type place struct {
 }
 
 func open(ctx context.Context, p place, want store.NodeID, owner store.OwnerID, o Options) (*Store, error) {
-	if o.Clock == nil {
-		o.Clock = booking.System
-	}
+	o = o.filled()
 	if err := context.Cause(ctx); err != nil {
 		return nil, openError(opOpen, p.path, err)
 	}
@@ -60,7 +58,7 @@ func open(ctx context.Context, p place, want store.NodeID, owner store.OwnerID, 
 	if err != nil {
 		return nil, openError(opOpen, p.path, err)
 	}
-	s := start(p, o, v, l, len(found))
+	s := start(p, o, v, l, found)
 	// What fails here is tried again by the next Reserve.
 	_ = s.book.Bury(ctx)
 	return s, nil
@@ -90,7 +88,7 @@ type loaded struct {
 	st      *state
 	log     *logWriter
 	space   *space
-	damages int
+	damages []damage
 }
 
 // load reads the log or, where that is damaged, everything.
@@ -105,7 +103,7 @@ func load(v *volume, sb superblock, stale bool) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	out := loaded{sb: sb, damages: len(found)}
+	out := loaded{sb: sb, damages: found}
 	if out.st, out.log, err = v.replay(&sb, synced, marked); err == nil {
 		out.space, err = occupy(out.st, out.log, v.limit)
 	}
@@ -115,17 +113,19 @@ func load(v *volume, sb superblock, stale bool) (loaded, error) {
 	if !errors.Is(err, errLog) {
 		return loaded{}, err
 	}
-	return out, out.rebuild(v)
+	err = out.rebuild(v, err)
+	return out, err
 }
 
-// rebuild makes a new log of what the whole file tells.
-func (l *loaded) rebuild(v *volume) error {
+// rebuild makes a new log of what the whole file tells; why says what was wrong
+// with the old one.
+func (l *loaded) rebuild(v *volume, why error) error {
 	got, err := v.salvage(&l.sb)
 	if err != nil {
 		return err
 	}
 	l.st, l.space = got.st, got.space
-	l.damages += max(1, len(got.damages))
+	l.damages = append(append(l.damages, damage{l.sb.logHead, why.Error()}), got.damages...)
 	n := logPagesFor(l.st.checkpointBytes()) + 2
 	es, ok := l.space.alloc(n)
 	if !ok {
@@ -149,10 +149,10 @@ func (l *loaded) rebuild(v *volume) error {
 	return nil
 }
 
-// start makes the store of what was read.
-func start(p place, o Options, v *volume, l loaded, damages int) *Store {
+// start makes the store of what was read, and of what was found before that.
+func start(p place, o Options, v *volume, l loaded, found []damage) *Store {
 	s := &Store{
-		path: p.path, leaf: l.sb.node, f: p.f, v: v, check: p.check, clock: o.Clock,
+		path: p.path, leaf: l.sb.node, f: p.f, v: v, check: p.check, clock: o.Clock, log: o.Log,
 		room: newRoom(p.f, l.space, p.device), puts: make(chan struct{}, maxPuts),
 		queue: newQueue(), run: make(chan struct{}), st: l.st,
 		limitOfReservations: int(reservationLimit(v.limit)),
@@ -160,7 +160,7 @@ func start(p place, o Options, v *volume, l loaded, damages int) *Store {
 	// Numbers that a crash has cut off are not given again: what is left of their
 	// commit in the file must fit nothing that is written now.
 	s.nextSeq.Store(l.st.nextSeq + rand.Uint64N(1<<24))
-	s.damage.add(damages + l.damages)
+	s.found(append(found, l.damages...))
 	records := make([]booking.Record, 0, len(l.st.reservations))
 	for _, r := range l.st.reservations {
 		records = append(records, r)

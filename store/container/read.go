@@ -41,7 +41,7 @@ func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset,
 			}, nil)
 			return err
 		},
-		Damaged: func(block int64) { s.damage.note(damagedBlock{c.seq, block}) },
+		Damaged: func(block int64) { s.damaged(c, block) },
 	}, offset, length), nil
 }
 
@@ -73,7 +73,7 @@ func (s *Store) unreadable(op string, c *crate, block int64, err error) error {
 	if gone := errors.Join(s.check(), s.v.readPages(raw, 0)); gone != nil {
 		return s.crateError(store.Unavailable, op, c.id, "", errors.Join(err, gone))
 	}
-	s.damage.note(damagedBlock{c.seq, block})
+	s.damaged(c, block)
 	return s.crateError(store.Corrupt, op, c.id, fmt.Sprintf("the disk does not give block %d", block), err)
 }
 
@@ -109,7 +109,7 @@ func (s *Store) digests(op string, c *crate, from, to int64) ([]store.Digest, er
 	}
 	switch {
 	case errors.Is(err, errHeader):
-		s.damage.note(damagedBlock{c.seq, -1})
+		s.damaged(c, -1)
 		return nil, s.crateError(store.Corrupt, op, c.id, "", err)
 	case err != nil:
 		return nil, s.unreadable(op, c, -1, err)
