@@ -214,18 +214,22 @@ func (c *checker) marks(ctx context.Context) error {
 		return err
 	}
 	for _, n := range []struct {
-		files int64
-		text  string
+		files     int64
+		one, many string
 	}{
-		{sum.UnplacedFiles, "have no place but this machine's bodies"},
-		{sum.ShortFiles, "have fewer copies than wanted, as there is no further place"},
-		{sum.PendingFiles, "wait for copies that are under way"},
-		{sum.Open, "are open for writing"},
+		{sum.UnplacedFiles, "has no place but this machine's bodies", "have no place but this machine's bodies"},
+		{sum.ShortFiles, "has fewer copies than wanted, as there is no further place", "have fewer copies than wanted, as there is no further place"},
+		{sum.PendingFiles, "waits for copies that are under way", "wait for copies that are under way"},
+		{sum.Open, "is open for writing", "are open for writing"},
 	} {
-		if n.files == 0 {
+		text := fmt.Sprintf("%d files %s", n.files, n.many)
+		switch n.files {
+		case 0:
 			continue
+		case 1:
+			text = "1 file " + n.one
 		}
-		if err := c.say(false, fmt.Sprintf("%d files %s", n.files, n.text)); err != nil {
+		if err := c.say(false, text); err != nil {
 			return err
 		}
 	}

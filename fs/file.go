@@ -16,7 +16,6 @@ type file struct {
 	// Guarded by FS.mu.
 	pins    int // handles and operations under way
 	writers int // handles open for writing
-	queued  bool
 
 	// sealing is held by whoever seals this file, committing by whoever draws space for
 	// it. They are taken in this order, before mu, and held over I/O, which mu is not.

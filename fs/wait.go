@@ -54,7 +54,6 @@ type waiter struct {
 	r     WaitRequest
 	left  map[names.Ino]string // files without their copies yet, with a path of each
 	asked map[names.Ino]bool   // files for whose copies the router was asked again
-	bytes int64
 }
 
 func (w *waiter) run(ctx context.Context) (WaitOutcome, error) {

@@ -46,14 +46,8 @@ func newBlockCache(limit int64) *blockCache {
 	return &blockCache{limit: limit, byKey: make(map[blockKey]*list.Element), last: make(map[store.CrateID]int64), under: make(map[blockKey]*fetching)}
 }
 
-// get gives a block, which nobody may change; nil if it is not there.
-func (c *blockCache) get(k blockKey) []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.find(k)
-}
-
-// find is get with mu held.
+// find gives a block, which nobody may change; nil if it is not there. Called with mu
+// held.
 func (c *blockCache) find(k blockKey) []byte {
 	e := c.byKey[k]
 	if e == nil {

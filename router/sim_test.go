@@ -43,7 +43,6 @@ type sim struct {
 type wantedCrate struct {
 	storetest.Crate
 	wanted int
-	plan   Plan
 }
 
 const simNodes = 5
