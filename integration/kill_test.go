@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,8 +19,10 @@ const killWithin = 30 * time.Millisecond
 // had renamed into place is there afterwards, with all of its content and its times.
 func TestKillDuringRsync(t *testing.T) {
 	v := harness.NewVault(t)
-	v.Directories(2, filepath.Join(v.Base, "a"), filepath.Join(v.Base, "b"))
+	v.Settings("copies = 2\n")
 	v.Start()
+	v.OK("node", "add", v.Point, "a", "directory", filepath.Join(v.Base, "a"))
+	v.OK("node", "add", v.Point, "b", "container", filepath.Join(v.Base, "b"), "--capacity", "3GiB")
 	source := goSource(t, "encoding")
 	random := harness.Rand(t)
 	rounds, most := harness.Count(6, 50), harness.Count(60, 400)
@@ -93,4 +96,45 @@ func same(t *testing.T, want, got string) {
 	if b, err := harness.Digest(got); err != nil || a != b {
 		t.Errorf("%s has other content than what was put there (%v)", got, err)
 	}
+}
+
+// A kill amid a change of the settings leaves a vault that starts, with the change or
+// without it, and the change can be made again.
+func TestKillDuringChanges(t *testing.T) {
+	v := harness.NewVault(t)
+	v.Directories(1, filepath.Join(v.Base, "a"))
+	v.Start()
+	harness.Write(t, "content\n", v.Point, "file")
+	v.Wait(time.Minute)
+	random := harness.Rand(t)
+	changes := [][]string{
+		{"node", "add", v.Point, "b", "directory", filepath.Join(v.Base, "b")},
+		{"policy", "set", v.Point, "--copies", "2"},
+		{"node", "remove", v.Point, "b", "--force"},
+		{"policy", "set", v.Point, "--copies", "1"},
+		{"node", "add", v.Point, "c", "container", filepath.Join(v.Base, "c"), "--capacity", "16MiB"},
+		{"node", "remove", v.Point, "c", "--force"},
+	}
+	for round := range harness.Count(12, 120) {
+		args := changes[round%len(changes)]
+		cmd := exec.Command(harness.Binary(t, "stasis"), args...)
+		cmd.Env = append(os.Environ(), v.Env...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(3 * killWithin))))
+		v.Kill()
+		err := cmd.Wait()
+		v.Start()
+		if got := harness.Read(t, v.Path("file")); got != "content\n" {
+			t.Fatalf("round %d: the file reads %q", round, got)
+		}
+		// Again, unless it was done: then it says so, and changes nothing.
+		r := v.Stasis(args...)
+		if done := strings.Contains(r.Stderr, "there is a node of that name") || strings.Contains(r.Stderr, "not found"); r.Code != 0 && !done {
+			t.Fatalf("round %d, which ended with %v and then:\n%v", round, err, r)
+		}
+	}
+	v.OK("check", v.Point, "--read")
+	v.Unmount()
 }
