@@ -392,24 +392,14 @@ func TestUnmountBySomebodyElse(t *testing.T) {
 // A connection that was aborted leaves no dead mount behind, and what was written before
 // is kept.
 func TestAbort(t *testing.T) {
-	control := t.TempDir()
-	if err := unix.Mount("none", control, "fusectl", 0, ""); err != nil {
-		t.Skip("connections can't be aborted here: ", err)
-	}
-	defer func() {
-		if err := unix.Unmount(control, 0); err != nil {
-			t.Error(err)
-		}
-	}()
 	v := newVault(t, Options{})
 	f, err := os.Create(v.path("f"))
 	v.must(err)
 	_, err = f.WriteString("before the abort")
 	v.must(err)
-	dev, err := device(v.mnt())
-	v.must(err)
-	_, minor, _ := strings.Cut(dev, ":")
-	v.must(os.WriteFile(filepath.Join(control, minor, "abort"), []byte("1"), 0))
+	if err := abort(t, v.server.dev); err != nil {
+		t.Skip("connections can't be aborted here: ", err, f.Close())
+	}
 	select {
 	case <-v.server.Done():
 	case <-time.After(limit):
@@ -418,7 +408,7 @@ func TestAbort(t *testing.T) {
 	if err := f.Close(); err == nil {
 		t.Error("close after the abort said that all is well")
 	}
-	if now, err := device(v.mnt()); err != nil || now == dev {
+	if now, err := device(v.mnt()); err != nil || now == v.server.dev {
 		t.Errorf("the dead mount is still there (%v)", err)
 	}
 	v.stop()
