@@ -15,6 +15,11 @@
 //   - A text that was cut short or mistyped is noticed before anything is derived
 //     from it.
 //   - The secret appears in no log, error or String.
+//   - Nobody is trusted for a certificate's names, dates or issuer: a connection is with
+//     the key that was pinned, or it is not made.
+//
+// tls.go has both ends of a connection between a vault and its peers, sign.go what an
+// owner signs.
 //
 // The format is written down in FORMAT.md.
 package identity
