@@ -283,9 +283,10 @@ func (s *FS) killSUID(ino names.Ino) error {
 }
 
 // strippedSUID is the mode after a write or a change of owner: set-user-id goes, and
-// set-group-id where the group may execute (otherwise it means mandatory locking).
+// set-group-id where the group may execute (otherwise it means mandatory locking). On a
+// directory they mean something else, and stay.
 func strippedSUID(mode uint32) uint32 {
-	if mode&unix.S_IFMT != unix.S_IFREG {
+	if mode&unix.S_IFMT == unix.S_IFDIR {
 		return mode
 	}
 	mode &^= unix.S_ISUID
