@@ -10,7 +10,7 @@ const (
 	lockWait = 10 * time.Second
 	// lockPoll is how often it looks.
 	lockPoll = 50 * time.Millisecond
-	// partWait is how long a node that is added waits until whoever has its store lets go.
+	// partWait is how long after the removal of a node its store may still be in use here.
 	partWait = 5 * time.Second
 	// findBatch is how many files are sent at once in the answer to a find.
 	findBatch = 256

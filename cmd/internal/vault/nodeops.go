@@ -60,7 +60,7 @@ func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
 // join adds a node to the router. One that was removed a moment ago may still be on its
 // way out.
 func (v *Vault) join(ctx context.Context, n config.Node, id store.NodeID) error {
-	end := time.Now().Add(partWait)
+	end := v.parted.Add(partWait)
 	for {
 		err := v.router.AddNode(ctx, v.spec(n), id)
 		if !heldElsewhere(n, id, err) || time.Now().After(end) {
@@ -116,6 +116,9 @@ func (v *Vault) nodeRemove(ctx context.Context, a NodeRemoveArgs) (any, error) {
 	m, err := v.router.RemoveNode(ctx, a.Name, a.Force, a.DryRun)
 	if err != nil {
 		return nil, err
+	}
+	if m.Removed {
+		v.parted = time.Now()
 	}
 	if m.Removed && m.Crates > 0 {
 		if err := v.fsys.NodeRemoved(); err != nil {

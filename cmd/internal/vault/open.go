@@ -62,6 +62,7 @@ type Vault struct {
 
 	settings atomic.Pointer[config.Config]
 	editing  sync.Mutex // one change of the settings at a time
+	parted   time.Time  // when the last node was removed; guarded by editing
 
 	ctx     context.Context // ends when Close begins
 	cancel  context.CancelFunc
