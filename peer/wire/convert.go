@@ -15,7 +15,11 @@ func invalid(what, format string, args ...any) error {
 // FromReserve is a reservation's request as it travels. The holder is whoever holds the
 // session.
 func FromReserve(r store.ReserveRequest) Reserve {
-	return Reserve{ID: r.ID, Bytes: r.Bytes, LeaseMS: r.Lease.Milliseconds(), Copies: r.Copies, Zones: r.Zones,
+	lease := r.Lease.Milliseconds()
+	if r.Lease%time.Millisecond != 0 { // rounded away from nothing, which means the default
+		lease += int64(r.Lease / max(r.Lease, -r.Lease))
+	}
+	return Reserve{ID: r.ID, Bytes: r.Bytes, LeaseMS: lease, Copies: r.Copies, Zones: r.Zones,
 		Exclude: r.Exclude, Path: r.Path, Hops: r.Hops}
 }
 
@@ -56,6 +60,16 @@ func (s *Shares) Store() ([]store.Share, error) {
 // FromPut is the head of a put.
 func FromPut(r store.PutRequest) PutHead {
 	return PutHead{Reservation: r.Reservation, Crate: r.Crate, Form: uint8(r.Form), Size: r.Size, Expect: r.Expect}
+}
+
+// CheckPut tests a put before it is sent.
+func CheckPut(r store.PutRequest) error {
+	if r.Source == nil {
+		return invalid("the head of a crate", "it has no source")
+	}
+	head := FromPut(r)
+	_, err := head.Request()
+	return err
 }
 
 // Request is the put that was asked for, but for its source.

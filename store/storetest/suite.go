@@ -36,6 +36,9 @@ type Instance struct {
 	Damage func(t testing.TB, crate store.CrateID, offset int64)
 	// AdoptDir is a directory from which the store adopts files.
 	AdoptDir string
+	// OneHolder says that the store knows who holds its reservations, whatever a request
+	// says.
+	OneHolder bool
 	// OwnClock says that the store counts leases on a clock of its own.
 	OwnClock bool
 }

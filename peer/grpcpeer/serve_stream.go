@@ -1,0 +1,241 @@
+package grpcpeer
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"stasis/peer/wire"
+	"stasis/store"
+)
+
+// within runs one step of a stream. gRPC bounds it by the stream's context alone, so a step
+// that takes longer than StallLimit is left to end with the stream, which the error of the
+// handler brings about.
+func within(do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	t := time.NewTimer(wire.StallLimit)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return &store.Error{Kind: store.Unavailable, Op: "serve a stream", Detail: "the other side stalled"}
+	}
+}
+
+// receive gives the next frame of a caller.
+func receive(st grpc.ServerStream) (*frame, error) {
+	f := new(frame)
+	if err := within(func() error { return st.RecvMsg(f) }); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// incomingSource is the content of a crate that comes over a stream: it can be opened once,
+// at any block.
+type incomingSource struct {
+	st   grpc.ServerStream
+	send *sync.Mutex
+	mu   sync.Mutex
+	used bool
+}
+
+// OpenAt asks the caller for the bytes from offset.
+func (s *incomingSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	again := s.used
+	s.used = true
+	s.mu.Unlock()
+	if again {
+		return nil, &store.Error{Kind: store.Unavailable, Op: "receive a crate", Detail: "its bytes come once in an attempt"}
+	}
+	f, err := headFrame(kindBegin, wire.Begin{Offset: offset})
+	if err != nil {
+		return nil, err
+	}
+	s.send.Lock()
+	err = s.st.SendMsg(f)
+	s.send.Unlock()
+	if err != nil {
+		return nil, &store.Error{Kind: store.Unavailable, Op: "receive a crate", Err: err}
+	}
+	return &body{recv: func() (*frame, error) {
+		f, err := receive(s.st)
+		if err != nil && err != io.EOF {
+			err = &store.Error{Kind: store.Unavailable, Op: "receive a crate", Err: err}
+		}
+		return f, err
+	}}, nil
+}
+
+// put receives one crate.
+func (s *Server) put(st grpc.ServerStream, session wire.Session) error {
+	var head wire.PutHead
+	if err := first(st, &head); err != nil {
+		return err
+	}
+	r, err := head.Request()
+	if err != nil {
+		return err
+	}
+	var send sync.Mutex
+	r.Source = &incomingSource{st: st, send: &send}
+	stop := alive(st, &send)
+	receipts, err := session.Put(st.Context(), r)
+	stop()
+	if err != nil {
+		return err
+	}
+	return sendHead(st, wire.Receipts{Receipts: wire.FromReceipts(receipts)})
+}
+
+// first reads the message that opens a stream.
+func first(st grpc.ServerStream, message any) error {
+	f, err := receive(st)
+	if err != nil {
+		return err
+	}
+	defer f.free()
+	return f.read(kindHead, message)
+}
+
+func sendHead(st grpc.ServerStream, message any) error {
+	f, err := headFrame(kindHead, message)
+	if err != nil {
+		return err
+	}
+	return st.SendMsg(f)
+}
+
+// alive says from time to time that the server works, until stop.
+func alive(st grpc.ServerStream, send *sync.Mutex) (stop func()) {
+	done := make(chan struct{})
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		t := time.NewTicker(aliveEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-st.Context().Done():
+				return
+			case <-t.C:
+			}
+			send.Lock()
+			err := st.SendMsg(&frame{kind: kindAlive})
+			send.Unlock()
+			if err != nil {
+				return // the stream's own error says why
+			}
+		}
+	})
+	return func() {
+		close(done)
+		ended.Wait()
+	}
+}
+
+// batch receives many small crates, into memory that is bounded over all callers.
+func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
+	var head wire.Batch
+	if err := first(st, &head); err != nil {
+		return err
+	}
+	total, err := head.Check()
+	if err != nil {
+		return err
+	}
+	if err := s.memory.Acquire(st.Context(), total); err != nil {
+		return err
+	}
+	defer s.memory.Release(total)
+	rs := make([]store.PutRequest, len(head.Crates))
+	content := make([]byte, total)
+	// Told only now, so that bytes are not sent before there is room for them.
+	begin, err := headFrame(kindBegin, wire.Begin{})
+	if err != nil {
+		return err
+	}
+	if err := st.SendMsg(begin); err != nil {
+		return err
+	}
+	in := &body{recv: func() (*frame, error) { return receive(st) }}
+	defer in.Close()
+	if _, err := io.ReadFull(in, content); err != nil {
+		return &store.Error{Kind: store.Unavailable, Op: "receive a batch", Err: err}
+	}
+	for i := range rs {
+		if rs[i], err = head.Crates[i].Request(); err != nil {
+			return err
+		}
+		n := rs[i].Size
+		rs[i].Source, content = memorySource(content[:n:n]), content[n:]
+	}
+	var send sync.Mutex
+	stop := alive(st, &send)
+	results := session.PutBatch(st.Context(), rs)
+	stop()
+	return sendHead(st, wire.FromResults(results))
+}
+
+// memorySource is content in memory.
+type memorySource []byte
+
+// OpenAt never fails within the content.
+func (m memorySource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
+	if offset < 0 || offset > int64(len(m)) {
+		return nil, malformed("an offset of %d in %d bytes", offset, len(m))
+	}
+	return io.NopCloser(bytes.NewReader(m[offset:])), nil
+}
+
+// read sends a range of a crate. The first frame says that it is there.
+func (s *Server) read(st grpc.ServerStream, session wire.Session) error {
+	var r wire.Range
+	if err := first(st, &r); err != nil {
+		return err
+	}
+	if err := r.Check(); err != nil {
+		return err
+	}
+	rc, err := session.Open(st.Context(), r.Crate, r.Offset, r.Length)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	if err := sendHead(st, wire.Empty{}); err != nil {
+		return err
+	}
+	for {
+		f, err := readData(rc, wire.DataSize)
+		if f != nil {
+			if err := within(func() error { return st.SendMsg(f) }); err != nil {
+				return err
+			}
+			f.free()
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// events sends what happens until the caller goes.
+func (s *Server) events(st grpc.ServerStream, session wire.Session) error {
+	var after wire.Cursor
+	if err := first(st, &after); err != nil {
+		return err
+	}
+	return session.Events(st.Context(), after, func(e wire.Event) error { return sendHead(st, e) })
+}
