@@ -26,9 +26,14 @@ func (s *FS) Placed(ms []router.Manifest) {
 	}
 	for _, m := range ms {
 		ino := names.Ino(m.Origin)
-		if m.Copies() < m.Wanted && m.Outstanding() > 0 {
-			if s.waiting.waits(ino, m.Crate) {
+		if m.Copies() < m.Wanted {
+			if s.waiting.waits(ino, m.Crate) && m.Outstanding() > 0 {
 				s.release(ino)
+				continue
+			}
+			// A copy that counted does not any more, or one that was awaited won't come.
+			if err := s.assess(ino); err != nil {
+				s.log.WithError(err).WithField("inode", ino).Error("mark a file that lost a copy")
 			}
 			continue
 		}
