@@ -9,11 +9,17 @@ const (
 	// sealDelay is how long a closed file rests before it is cut into crates: what is
 	// renamed, rewritten or removed within it never goes anywhere.
 	sealDelay = time.Second
+	// sealQuiet is how long no file must have been closed for the sealer to begin, and
+	// sealPatience how long a closed file rests at most while others are: sealing,
+	// hashing and sending what a program writes would slow it down by half. What a power cut may
+	// take from a program that syncs nothing is as old as that.
+	sealQuiet    = 300 * time.Millisecond
+	sealPatience = 10 * time.Second
 	// sealBatch is the most files that share one sync.
 	sealBatch = 512
 	// sealBacklog is how many closed files may rest at once; past it they are sealed
 	// early.
-	sealBacklog = 4096
+	sealBacklog = 16384
 	// sealTries is how often a file that is being written is synced beside its writers
 	// before they are held up for it.
 	sealTries = 3

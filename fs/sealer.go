@@ -18,6 +18,9 @@ type sealer struct {
 	mu    sync.Mutex
 	queue []frozen
 	kick  chan struct{}
+	// last is when a file was queued last: while programs close one after another the
+	// machine is theirs.
+	last time.Time
 	// urgent: somebody waits; nothing rests.
 	urgent bool
 	// under counts files that are being sealed, for idle.
@@ -35,7 +38,8 @@ func (q *sealer) init() { q.kick = make(chan struct{}, 1) }
 func (s *FS) sealLater(ino names.Ino) {
 	q := &s.sealer
 	q.mu.Lock()
-	q.queue = append(q.queue, frozen{ino, time.Now()})
+	q.last = time.Now()
+	q.queue = append(q.queue, frozen{ino, q.last})
 	n := len(q.queue)
 	q.mu.Unlock()
 	if n == 1 || n == sealBatch {
@@ -51,8 +55,8 @@ func (s *FS) hurry() {
 	kick(s.sealer.kick)
 }
 
-// take gives the next files to seal and, if there are none yet, how long until the
-// oldest has rested; 0: nothing waits.
+// take gives the next files to seal and, if there are none yet, how long until there may
+// be some; 0: nothing waits.
 func (q *sealer) take(now time.Time) (batch []names.Ino, rest time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -62,13 +66,20 @@ func (q *sealer) take(now time.Time) (batch []names.Ino, rest time.Duration) {
 	}
 	// A clock that jumps is no reason to wait: time.Time has a monotonic part.
 	full := q.urgent || len(q.queue) >= sealBacklog
+	quiet := now.Sub(q.last)
+	patience := sealDelay
+	if quiet < sealQuiet {
+		patience = sealPatience
+	}
 	n := 0
-	for n < len(q.queue) && n < sealBatch && (full || now.Sub(q.queue[n].since) >= sealDelay) {
+	for n < len(q.queue) && n < sealBatch && (full || now.Sub(q.queue[n].since) >= patience) {
 		batch = append(batch, q.queue[n].ino)
 		n++
 	}
 	if n == 0 {
-		return nil, sealDelay - now.Sub(q.queue[0].since)
+		// It is due when it has rested and all is quiet, and when patience ends.
+		age := now.Sub(q.queue[0].since)
+		return nil, min(max(sealDelay-age, sealQuiet-quiet, time.Millisecond), max(sealPatience-age, time.Millisecond))
 	}
 	q.queue = q.queue[n:]
 	q.under += n
