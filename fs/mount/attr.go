@@ -3,6 +3,7 @@ package mount
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"stasis/fs"
 	"stasis/fs/names"
 )
 
@@ -34,10 +35,21 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	// Without a number the handle is nil: 0 is nobody's.
 	number, _ := in.GetFh()
 	h := r.open.get(number)
+	if asksNothing(in) && !r.mayStrip(ino, in.Uid) {
+		return fuse.EPERM
+	}
 	a, err := r.fsys.SetAttr(r.ctx, ino, h, changeOf(in))
 	if err == nil {
 		out.SetTimeout(cacheFor)
 		fillAttr(&out.Attr, a)
 	}
 	return r.status("set attributes", ino, err)
+}
+
+// mayStrip reports whether a user may clear set-user-id and set-group-id of an inode, if
+// it has them: the kernel, which checks what is asked for, sees nothing to check in a
+// chown(2) of neither owner.
+func (r *raw) mayStrip(ino names.Ino, uid uint32) bool {
+	a, err := r.fsys.GetAttr(ino)
+	return err != nil || uid == 0 || uid == a.UID || fs.StrippedSUID(a.Mode) == a.Mode
 }

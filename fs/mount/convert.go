@@ -68,10 +68,7 @@ func fillStatx(out *fuse.Statx, a fs.Attr) {
 
 // changeOf reads what a SETATTR asks for.
 func changeOf(in *fuse.SetAttrIn) fs.Change {
-	// With nothing to set it is a chown(2) that leaves both owners as they are, which
-	// clears the bits all the same.
-	nothing := in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
-	c := fs.Change{KillSUIDGID: nothing || in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
+	c := fs.Change{KillSUIDGID: asksNothing(in) || in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
 	if mode, ok := in.GetMode(); ok {
 		c.Mode = &mode
 	}
@@ -96,6 +93,12 @@ func changeOf(in *fuse.SetAttrIn) fs.Change {
 		c.Ctime = timeOf(false, in.Ctime, in.Ctimensec)
 	}
 	return c
+}
+
+// asksNothing reports whether there is nothing to set: it is a chown(2) that leaves both
+// owners as they are, which clears set-user-id and set-group-id all the same.
+func asksNothing(in *fuse.SetAttrIn) bool {
+	return in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
 }
 
 func timeOf(now bool, seconds uint64, nanos uint32) *int64 {
