@@ -47,7 +47,7 @@ func (s *Store) Verify(ctx context.Context, id store.CrateID, offset, length int
 
 // reader opens a range of a crate; afresh wants it from the medium.
 func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset, length int64, afresh bool) (*blocks.Reader, error) {
-	rec, err := s.must(op, id)
+	rec, err := s.readable(op, id)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +81,24 @@ func (s *Store) must(op string, id store.CrateID) (record, error) {
 		err = &store.Error{Kind: store.NotFound, Op: op, Subject: id.String()}
 	}
 	return rec, err
+}
+
+// readable is must for who only reads: also a file that is being adopted has moved here
+// before the index has it, and lies nowhere else meanwhile.
+func (s *Store) readable(op string, id store.CrateID) (record, error) {
+	rec, err := s.must(op, id)
+	if !errors.Is(err, store.NotFound) {
+		return rec, err
+	}
+	a, open, ferr := s.adoptionOf(id)
+	switch {
+	case ferr != nil:
+		return record{}, ferr
+	case open:
+		return a.rec, nil
+	}
+	// The adoption may have ended between the two looks.
+	return s.must(op, id)
 }
 
 // file opens the file of a crate that the index has.
