@@ -3,15 +3,16 @@ package grpcpeer
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"stasis/peer/wire"
 	"stasis/store"
@@ -80,7 +81,7 @@ func (w *watched) Read(p []byte) (int, error) {
 
 // Close gives up the connection.
 func (c *Client) Close() error {
-	if err := c.conn.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
+	if err := c.conn.Close(); err != nil && status.Code(err) != codes.Canceled { // closed already
 		return &store.Error{Kind: store.Unavailable, Op: "close the link", Subject: "to " + c.o.Address, Err: err}
 	}
 	return nil
