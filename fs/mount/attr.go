@@ -2,6 +2,7 @@ package mount
 
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"stasis/fs"
 	"stasis/fs/names"
@@ -35,7 +36,7 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	// Without a number the handle is nil: 0 is nobody's.
 	number, _ := in.GetFh()
 	h := r.open.get(number)
-	if asksNothing(in) && !r.mayStrip(ino, in.Uid) {
+	if asksNothing(in) && !r.mayStrip(ino, in.Caller) {
 		return fuse.EPERM
 	}
 	a, err := r.fsys.SetAttr(r.ctx, ino, h, changeOf(in))
@@ -46,10 +47,16 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	return r.status("set attributes", ino, err)
 }
 
-// mayStrip reports whether a user may clear set-user-id and set-group-id of an inode, if
+// mayStrip reports whether a program may clear set-user-id and set-group-id of an inode, if
 // it has them: the kernel, which checks what is asked for, sees nothing to check in a
 // chown(2) of neither owner.
-func (r *raw) mayStrip(ino names.Ino, uid uint32) bool {
+func (r *raw) mayStrip(ino names.Ino, who fuse.Caller) bool {
 	a, err := r.fsys.GetAttr(ino)
-	return err != nil || uid == 0 || uid == a.UID || fs.StrippedSUID(a.Mode) == a.Mode
+	switch {
+	case err != nil || who.Uid == 0 || who.Uid == a.UID || a.IsDir() || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0:
+		return true
+	case fs.StrippedSUID(a.Mode) == a.Mode:
+		return who.Gid == a.GID // set-group-id that the group can't use
+	}
+	return false
 }
