@@ -158,7 +158,7 @@ func (s *FS) setAttr(f *file, c Change) error {
 	}
 	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
 		if (chown || c.KillSUIDGID) && c.Mode == nil {
-			in.Mode = StrippedSUID(in.Mode)
+			in.Mode = strippedSUID(in.Mode)
 		}
 		set(&in.UID, c.UID)
 		set(&in.GID, c.GID)

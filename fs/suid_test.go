@@ -15,7 +15,7 @@ func TestStrippedSUID(t *testing.T) {
 		{unix.S_IFIFO | 0o2755, unix.S_IFIFO | 0o755},
 		{unix.S_IFDIR | 0o6755, unix.S_IFDIR | 0o6755},
 	} {
-		if got := StrippedSUID(c.mode); got != c.want {
+		if got := strippedSUID(c.mode); got != c.want {
 			t.Errorf("%o becomes %o, want %o", c.mode, got, c.want)
 		}
 	}

@@ -268,11 +268,11 @@ func (s *FS) killSUID(ino names.Ino) error {
 	if err != nil {
 		return err
 	}
-	if StrippedSUID(in.Mode) == in.Mode {
+	if strippedSUID(in.Mode) == in.Mode {
 		return s.dropCapability(ino)
 	}
 	_, _, err = s.tree.Update(ino, func(in *names.Inode) error {
-		in.Mode = StrippedSUID(in.Mode)
+		in.Mode = strippedSUID(in.Mode)
 		in.Ctime = names.Now()
 		return nil
 	})
@@ -282,10 +282,10 @@ func (s *FS) killSUID(ino names.Ino) error {
 	return s.dropCapability(ino)
 }
 
-// StrippedSUID is the mode after a write or a change of owner: set-user-id goes, and
+// strippedSUID is the mode after a write or a change of owner: set-user-id goes, and
 // set-group-id where the group may execute (otherwise it means mandatory locking). On a
 // directory they mean something else, and stay.
-func StrippedSUID(mode uint32) uint32 {
+func strippedSUID(mode uint32) uint32 {
 	if mode&unix.S_IFMT == unix.S_IFDIR {
 		return mode
 	}

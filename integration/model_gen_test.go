@@ -84,6 +84,10 @@ func drawOp(t *rapid.T, kinds []string, base int) modelOp {
 	case "chown", "fchown":
 		op.UID = rapid.SampledFrom(modelIDs).Draw(t, "uid")
 		op.GID = rapid.SampledFrom(modelIDs).Draw(t, "gid")
+		if op.UID == -1 && op.GID == -1 {
+			// FUSE is not told that it is a chown, and can't refuse it to others than the owner.
+			op.GID = modelUser
+		}
 	case "link":
 		op.To = pick("to", modelPaths)
 		op.Flags = rapid.SampledFrom([]int{0, 0, unix.AT_SYMLINK_FOLLOW}).Draw(t, "flags")

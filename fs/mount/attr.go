@@ -2,9 +2,7 @@ package mount
 
 import (
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
-	"stasis/fs"
 	"stasis/fs/names"
 )
 
@@ -36,10 +34,9 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	// Without a number the handle is nil: 0 is nobody's.
 	number, _ := in.GetFh()
 	h := r.open.get(number)
-	if asksNothing(in) && !r.mayStrip(ino, in.Caller) {
-		return fuse.EPERM
-	}
-	a, err := r.fsys.SetAttr(r.ctx, ino, h, changeOf(in))
+	c := changeOf(in)
+	c.KillSUIDGID = c.KillSUIDGID || asksNothing(in) && r.mayStrip(ino, in.Caller)
+	a, err := r.fsys.SetAttr(r.ctx, ino, h, c)
 	if err == nil {
 		out.SetTimeout(cacheFor)
 		fillAttr(&out.Attr, a)
@@ -47,16 +44,11 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	return r.status("set attributes", ino, err)
 }
 
-// mayStrip reports whether a program may clear set-user-id and set-group-id of an inode, if
-// it has them: the kernel, which checks what is asked for, sees nothing to check in a
-// chown(2) of neither owner.
+// mayStrip reports whether a program may clear set-user-id and set-group-id of an inode
+// by a request that asks for nothing. The kernel, which checks what is asked for, has
+// checked nothing: it may be a chown(2) of neither owner by anybody, or come before a
+// write, which says itself what it clears.
 func (r *raw) mayStrip(ino names.Ino, who fuse.Caller) bool {
 	a, err := r.fsys.GetAttr(ino)
-	switch {
-	case err != nil || who.Uid == 0 || who.Uid == a.UID || a.IsDir() || a.Mode&(unix.S_ISUID|unix.S_ISGID) == 0:
-		return true
-	case fs.StrippedSUID(a.Mode) == a.Mode:
-		return who.Gid == a.GID // set-group-id that the group can't use
-	}
-	return false
+	return err == nil && (who.Uid == 0 || who.Uid == a.UID)
 }

@@ -68,7 +68,7 @@ func fillStatx(out *fuse.Statx, a fs.Attr) {
 
 // changeOf reads what a SETATTR asks for.
 func changeOf(in *fuse.SetAttrIn) fs.Change {
-	c := fs.Change{KillSUIDGID: asksNothing(in) || in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
+	c := fs.Change{KillSUIDGID: in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
 	if mode, ok := in.GetMode(); ok {
 		c.Mode = &mode
 	}
@@ -95,8 +95,8 @@ func changeOf(in *fuse.SetAttrIn) fs.Change {
 	return c
 }
 
-// asksNothing reports whether there is nothing to set: it is a chown(2) that leaves both
-// owners as they are, which clears set-user-id and set-group-id all the same.
+// asksNothing reports whether there is nothing to set, as where a chown(2) leaves both
+// owners as they are: it clears set-user-id and set-group-id all the same.
 func asksNothing(in *fuse.SetAttrIn) bool {
 	return in.Valid&^(fuse.FATTR_FH|fuse.FATTR_LOCKOWNER) == 0
 }
