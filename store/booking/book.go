@@ -135,6 +135,14 @@ func (b *Book) Resident(bytes int64) {
 	b.resident = max(0, bytes)
 }
 
+// SetCapacity replaces the bound of Options. Promises given already are kept, even if
+// they pass it.
+func (b *Book) SetCapacity(bytes int64) {
+	b.dev.mu.Lock()
+	defer b.dev.mu.Unlock()
+	b.o.Capacity = bytes
+}
+
 // Allocated replaces the figure of empty room that the store's own file holds on
 // the device already, in bytes: crates that go there take nothing from the device.
 func (b *Book) Allocated(bytes int64) {

@@ -1,0 +1,110 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"stasis/store"
+)
+
+// putBatch keeps many crates. The caller has one of the owner's places.
+func (o *owner) putBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
+	out := make([]store.PutResult, len(rs))
+	var small, other []int
+	seen := make(map[store.CrateID]bool, len(rs))
+	for i, r := range rs {
+		switch err := checkPut(r); {
+		case err != nil:
+			out[i].Err = err
+		case r.Size > SmallCrate || seen[r.Crate]:
+			other = append(other, i)
+		default:
+			seen[r.Crate] = true
+			small = append(small, i)
+		}
+	}
+	for len(small) > 0 {
+		n, bytes := partOf(rs, small)
+		if err := o.h.memory.Acquire(ctx, bytes); err != nil {
+			for _, i := range small {
+				out[i].Err = context.Cause(ctx)
+			}
+			break
+		}
+		o.putPart(ctx, rs, small[:n], out)
+		o.h.memory.Release(bytes)
+		small = small[n:]
+	}
+	for _, i := range other {
+		out[i].Receipts, out[i].Err = o.put(ctx, rs[i])
+	}
+	return out
+}
+
+// partOf is how many of those in which are handled together, at least one, and their
+// bytes.
+func partOf(rs []store.PutRequest, which []int) (n int, bytes int64) {
+	for _, i := range which {
+		if n == partCrates || n > 0 && bytes+rs[i].Size > partBytes {
+			break
+		}
+		n++
+		bytes += rs[i].Size
+	}
+	return n, bytes
+}
+
+// putPart puts those in which: reads all, then delivers all.
+func (o *owner) putPart(ctx context.Context, rs []store.PutRequest, which []int, out []store.PutResult) {
+	unlock, err := o.lockAll(ctx, rs, which)
+	defer unlock()
+	var items []*item
+	var at []int
+	for _, i := range which {
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		rec, there, err := o.known(ctx, rs[i].Crate)
+		switch {
+		case err != nil:
+			out[i].Err = err
+		case there:
+			out[i].Receipts, out[i].Err = o.repeat(ctx, rec, rs[i])
+		default:
+			it := o.receive(ctx, rs[i])
+			if out[i].Err = it.err; it.err == nil {
+				items, at = append(items, it), append(at, i)
+			}
+		}
+	}
+	if len(items) == 0 {
+		return
+	}
+	o.deliver(ctx, items, o.h.light, o.storeItems)
+	for k, it := range items {
+		out[at[k]] = store.PutResult{Receipts: it.receipts, Err: it.err}
+	}
+}
+
+// lockAll takes the locks of these crates in the order of their ids, so that two batches
+// never wait for each other. unlock is never nil.
+func (o *owner) lockAll(ctx context.Context, rs []store.PutRequest, which []int) (unlock func(), err error) {
+	var held []func()
+	unlock = func() {
+		for _, u := range held {
+			u()
+		}
+	}
+	order := slices.Clone(which)
+	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(rs[a].Crate[:], rs[b].Crate[:]) })
+	for _, i := range order {
+		u, err := o.crates.lock(ctx, rs[i].Crate)
+		if err != nil {
+			return unlock, err
+		}
+		held = append(held, u)
+	}
+	return unlock, nil
+}

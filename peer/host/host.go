@@ -1,0 +1,302 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
+
+	"stasis/peer/identity"
+	"stasis/peer/wire"
+	"stasis/store"
+	"stasis/store/booking"
+	"stasis/store/ledger"
+)
+
+// Options of a Host. Ledger and Store must be given; both are the caller's to close,
+// after the host.
+type Options struct {
+	Ledger *ledger.DB
+	// Store is where crates lie. From Open to Close nobody else may use it.
+	Store store.Store
+	// Spool is a directory for uploads that are not complete, best on the filesystem from
+	// which the store adopts; it is made if it is not there, and the host's alone. Empty:
+	// no upload can be resumed.
+	Spool string
+	// Identity is the peer's own.
+	Identity identity.Identity
+	// Log takes what an operator should know; nil discards it.
+	Log logrus.FieldLogger
+	// Clock is what leases are counted on, the same as the store's; nil: the system's.
+	Clock booking.Clock
+	// TakeOver is a person's decision that this host may use a store that another history
+	// of the peer used last.
+	TakeOver bool
+}
+
+// Host serves one store to many owners. It implements wire.Service.
+type Host struct {
+	o           Options
+	log         logrus.FieldLogger
+	db          *ledger.DB
+	space       *ledger.Space
+	store       store.Store
+	adopter     store.Adopter // nil unless it adopts from the spool
+	leaf        store.NodeID
+	incarnation string
+	refusals    sparing
+
+	memory       *semaphore.Weighted // bytes of small crates
+	uploads      slots
+	light, heavy slots
+
+	ctx    context.Context // ends when Close has waited long enough
+	cancel context.CancelCauseFunc
+	tended chan struct{} // closed when the tending has ended
+	quit   chan struct{} // closed when it shall
+
+	resident struct {
+		sync.Mutex
+		bytes int64 // in the spool
+	}
+
+	admin sync.Mutex // held while owners or invites change
+
+	mu     sync.RWMutex
+	owners map[store.OwnerID]*owner
+	known  map[[32]byte]*owner // by fingerprint
+	closed bool
+	busy   sync.WaitGroup // calls under way; Add with mu held and not closed
+}
+
+var (
+	_ wire.Service = (*Host)(nil)
+	_ wire.Session = (*Session)(nil)
+)
+
+const opOpen = "open the peer's store"
+
+// Open takes the store for this host and puts in order what an unclean stop has left.
+func Open(ctx context.Context, o Options) (*Host, error) {
+	if o.Ledger == nil || o.Store == nil {
+		return nil, &store.Error{Kind: store.Invalid, Op: opOpen, Detail: "it has no ledger or no store"}
+	}
+	if o.Clock == nil {
+		o.Clock = booking.System
+	}
+	if o.Log == nil {
+		l := logrus.New()
+		l.SetOutput(io.Discard)
+		o.Log = l
+	}
+	var incarnation [8]byte
+	_, _ = rand.Read(incarnation[:]) // documented never to return an error
+	h := &Host{
+		o: o, log: o.Log, db: o.Ledger, space: o.Ledger.Space(ledger.Local), store: o.Store,
+		incarnation: hex.EncodeToString(incarnation[:]), refusals: sparing{log: o.Log},
+		memory: semaphore.NewWeighted(MemoryBytes), uploads: make(slots, UploadsAtOnce),
+		light: make(slots, LightAtOnce), heavy: make(slots, HeavyAtOnce),
+		owners: make(map[store.OwnerID]*owner), known: make(map[[32]byte]*owner),
+		tended: make(chan struct{}), quit: make(chan struct{}),
+	}
+	h.ctx, h.cancel = context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	if err := h.load(ctx); err != nil {
+		h.cancel(err)
+		h.closeBooks()
+		return nil, err
+	}
+	go h.tend()
+	return h, nil
+}
+
+// load does one thing after the other.
+func (h *Host) load(ctx context.Context) error {
+	st, err := h.store.Status(ctx)
+	if err != nil {
+		return err
+	}
+	h.leaf = st.Leaf
+	if err := h.fenceStore(ctx); err != nil {
+		return err
+	}
+	if err := h.openSpool(); err != nil {
+		return err
+	}
+	if err := h.loadOwners(ctx); err != nil {
+		return err
+	}
+	return h.sweepSpool()
+}
+
+// fenceStore shows the store that this is the host that used it last.
+func (h *Host) fenceStore(ctx context.Context) error {
+	f, ok := h.store.(store.Fencer)
+	if !ok {
+		return nil
+	}
+	var known []store.Token
+	err := h.each(key(tableToken), func(k, _ []byte) error {
+		if len(k) != 2+len(store.Token{}) {
+			return damaged("a token")
+		}
+		known = append(known, store.Token(k[2:]))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	next := store.NewToken()
+	err = h.change(ctx, func(tx *ledger.Tx) error {
+		tx.Put(key(tableToken, next[:]), encodeDrawn(h.o.Clock.Wall().Unix()))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.Fence(ctx, known, next, h.o.TakeOver)
+}
+
+// change makes an update and waits until it survives a power cut.
+func (h *Host) change(ctx context.Context, fn func(tx *ledger.Tx) error) error {
+	p, err := h.space.Update(fn)
+	if err != nil {
+		return err
+	}
+	return h.db.Sync(ctx, p)
+}
+
+// each gives the pairs whose keys begin with prefix, in order.
+func (h *Host) each(prefix []byte, fn func(k, v []byte) error) error {
+	from, to := prefix, after(prefix)
+	for {
+		pairs, err := h.space.Scan(from, to, ledger.MaxScan)
+		if err != nil {
+			return err
+		}
+		for _, p := range pairs {
+			if err := fn(p.Key, p.Value); err != nil {
+				return err
+			}
+		}
+		if len(pairs) < ledger.MaxScan {
+			return nil
+		}
+		from = append(pairs[len(pairs)-1].Key, 0)
+	}
+}
+
+// Close refuses what comes, waits for what is under way as long as ctx lives, then
+// breaks it off. Interrupted uploads stay, to be resumed.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	was := h.closed
+	h.closed = true
+	h.mu.Unlock()
+	if was {
+		<-h.tended
+		return nil
+	}
+	close(h.quit)
+	<-h.tended
+	for _, o := range h.all() {
+		o.events.end()
+	}
+	idle := make(chan struct{})
+	go func() { h.busy.Wait(); close(idle) }()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+	h.cancel(errClosed("serve"))
+	<-idle
+	h.closeBooks()
+	// What was noted without waiting, such as uploads to be resumed.
+	return h.db.Sync(context.WithoutCancel(ctx), h.db.Position())
+}
+
+func (h *Host) closeBooks() {
+	for _, o := range h.all() {
+		o.book.Close()
+	}
+}
+
+func (h *Host) all() []*owner {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	all := make([]*owner, 0, len(h.owners))
+	for _, o := range h.owners {
+		all = append(all, o)
+	}
+	return all
+}
+
+func errClosed(op string) error {
+	return &store.Error{Kind: store.Unavailable, Op: op, Detail: "the peer is going down"}
+}
+
+func denied(op string) error {
+	return &store.Error{Kind: store.Denied, Op: op, Detail: "this peer does not know you",
+		Hint: "ask its person for an invite"}
+}
+
+// Session is wire.Service's.
+func (h *Host) Session(fingerprint string) (wire.Session, error) { return h.session(fingerprint) }
+
+func (h *Host) session(fingerprint string) (*Session, error) {
+	sum, err := identity.ParseFingerprint(fingerprint)
+	if err != nil {
+		return nil, denied("open a session")
+	}
+	h.mu.RLock()
+	o, closed := h.known[sum], h.closed
+	h.mu.RUnlock()
+	if closed {
+		return nil, errClosed("open a session")
+	}
+	if o == nil || o.revoked() {
+		h.refusals.warn("a stranger was refused", logrus.Fields{"fingerprint": fingerprint, "revoked": o != nil})
+		return nil, denied("open a session")
+	}
+	return &Session{o: o}, nil
+}
+
+// sparing logs refusals, which anybody can cause at will, now and then.
+type sparing struct {
+	log     logrus.FieldLogger
+	mu      sync.Mutex
+	last    time.Time
+	skipped int
+}
+
+func (s *sparing) warn(message string, fields logrus.Fields) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); now.Sub(s.last) < logEvery {
+		s.skipped++
+		return
+	} else if s.last = now; s.skipped > 0 {
+		fields["others_since"] = s.skipped
+		s.skipped = 0
+	}
+	s.log.WithFields(fields).Warn(message)
+}
+
+// diskError gives an error of the spool a kind.
+func diskError(op string, err error) error {
+	if err == nil || errors.As(err, new(*store.Error)) {
+		return err
+	}
+	k := store.Unavailable
+	if isFull(err) {
+		k = store.NoSpace
+	}
+	return &store.Error{Kind: k, Op: op, Detail: "in the spool", Err: err}
+}

@@ -1,0 +1,78 @@
+package host
+
+import (
+	"time"
+
+	"stasis/store"
+)
+
+const (
+	// MaxOwners is how many owners a peer knows, revoked ones included.
+	MaxOwners = 4096
+	// MaxInvites is how many invites are kept at once, those redeemed included.
+	MaxInvites = 8192
+	// MaxLifetime is the longest time an invite can be redeemed.
+	MaxLifetime = 365 * 24 * time.Hour
+	// MaxName is the longest name of an owner, in bytes.
+	MaxName = 256
+	// MaxFences is the most tokens that one Fence may name.
+	MaxFences = 1 << 16
+
+	// ReservationsAnOwner is how many reservations one owner may hold at once.
+	ReservationsAnOwner = 512
+	// MirrorLease is by how much the lease asked of the store outlasts the owner's: it is
+	// the host that ends them, and this only bounds what a host that never comes back
+	// leaves behind.
+	MirrorLease = 24 * time.Hour
+
+	// SmallCrate is the largest crate that goes from memory into the store, in bytes: one
+	// block, of which nothing could be resumed.
+	SmallCrate = store.BlockSize
+	// MemoryBytes bounds the bytes of small crates in memory, over all owners.
+	MemoryBytes = 128 << 20
+	// partCrates and partBytes bound what of a batch is handled together.
+	partCrates = 256
+	partBytes  = 16 << 20
+	// PutsAnOwner is how many puts of one owner go on at once; the others wait their turn,
+	// and hold up nobody else.
+	PutsAnOwner = 8
+	// UploadsAtOnce is how many crates are written to the spool at once over all owners, a
+	// block of memory each.
+	UploadsAtOnce = 128
+	// LightAtOnce and HeavyAtOnce are how many puts of small and of large crates the store
+	// works on at once. Each kind has its own places, so that neither waits for the other.
+	LightAtOnce = 8
+	HeavyAtOnce = 4
+	// itemsAnUpdate is how many crates stand in one update of the ledger, which takes 100
+	// keys; each has three.
+	itemsAnUpdate = 30
+
+	// PartialsAnOwner is how many interrupted uploads of one owner are kept.
+	PartialsAnOwner = 64
+	// PartialKept is how long an interrupted upload waits to be resumed.
+	PartialKept = 6 * time.Hour
+	// SpoolFloor is what a spool on another filesystem than the store leaves free there, in
+	// bytes: a crate that doesn't fit is put without a spool, and can't be resumed.
+	SpoolFloor = 256 << 20
+	// flushEvery is after how many bytes of an upload its writing to the disk is begun.
+	flushEvery = 8 << 20
+
+	// tendEvery is how often leases, interrupted uploads and what an error left are looked
+	// after.
+	tendEvery = 5 * time.Second
+	// settleAfter is how long the outcome of a put that ended in an error is left to
+	// become clear.
+	settleAfter = time.Minute
+	// undoLimit bounds what is done for a caller who has gone, or in the background.
+	undoLimit = 10 * time.Second
+	// openLimit bounds what Open asks of the store.
+	openLimit = 20 * time.Second
+
+	// EventsKept is how many events of an owner are remembered.
+	EventsKept = 256
+	// StreamsAnOwner is how many streams of events one owner may have.
+	StreamsAnOwner = 8
+
+	// logEvery is how often a refusal of the same kind is logged.
+	logEvery = time.Second
+)
