@@ -14,6 +14,7 @@ import (
 
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 	"stasis/store"
 )
@@ -77,7 +78,7 @@ func checkMountpoint(ctx context.Context, mountpoint, state string) error {
 			return err
 		}
 	}
-	if m, ok := table.Of(state); ok && vault.Locked(state) {
+	if m, ok := table.Of(state); ok && statedir.Locked(state) {
 		return &store.Error{Kind: store.Conflict, Op: "mount", Subject: mountpoint, Detail: "this vault is already mounted at " + m.Point}
 	}
 	if covering, _ := table.Covering(mountpoint); covering.IsVault() && covering.Source == state {
@@ -95,7 +96,7 @@ func clearStale(ctx context.Context, m mounts.Mount, state string) error {
 	case m.Source != state:
 		e.Detail = "another vault is mounted there, with the state directory " + m.Source
 		e.Hint = "unmount it with `stasis umount " + m.Point + "`, or choose another directory"
-	case vault.Locked(state):
+	case statedir.Locked(state):
 		e.Detail = "it is already mounted"
 		if pid, err := control.PID(ctx, state); err == nil {
 			e.Detail = fmt.Sprintf("it is already mounted, by pid %d", pid)

@@ -16,6 +16,7 @@ import (
 	"stasis/cmd/internal/build"
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 	"stasis/fs/mount"
 	"stasis/store"
@@ -116,7 +117,11 @@ func prepare(ctx context.Context, o *options) (point, state string, log *logrus.
 	if err := vault.Prepare(state, point); err != nil {
 		return "", "", nil, err
 	}
-	log, err = newLog(o, state)
+	path := o.logFile
+	if path == "" && !o.foreground {
+		path = filepath.Join(state, statedir.LogName)
+	}
+	log, err = statedir.NewLog(path, o.logLevel, !o.foreground)
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -127,30 +132,6 @@ func prepare(ctx context.Context, o *options) (point, state string, log *logrus.
 	}
 	log.Info(build.String("stasis-mount"))
 	return point, state, log, nil
-}
-
-// newLog gives the log: a bounded file, or standard error in the foreground.
-func newLog(o *options, state string) (*logrus.Logger, error) {
-	log := logrus.New()
-	log.SetLevel(o.logLevel)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true})
-	path := o.logFile
-	if path == "" {
-		if o.foreground {
-			return log, nil
-		}
-		path = filepath.Join(state, vault.LogName)
-	}
-	path, err := mounts.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	file, err := vault.OpenLog(path, !o.foreground)
-	if err != nil {
-		return nil, err
-	}
-	log.SetOutput(file)
-	return log, nil
 }
 
 // run serves until the mount has ended, then closes the vault.
@@ -253,7 +234,7 @@ func (s *server) abandon() error {
 
 // tell informs the service manager, if there is one.
 func (s *server) tell(state string) {
-	if err := notify(state); err != nil {
+	if err := statedir.Notify(state); err != nil {
 		s.log.WithError(err).Warn("the service manager was not told")
 	}
 }

@@ -1,39 +1,11 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
-
-// A service manager listens on a path or, with an @, on an abstract name.
-func TestNotify(t *testing.T) {
-	if err := notify("READY=1"); err != nil && os.Getenv("NOTIFY_SOCKET") == "" {
-		t.Errorf("without a service manager: %v", err)
-	}
-	for _, address := range []string{filepath.Join(t.TempDir(), "notify"), "@stasis-test-" + filepath.Base(t.TempDir())} {
-		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		t.Setenv("NOTIFY_SOCKET", address)
-		if err := notify("READY=1\nMAINPID=7"); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		buf := make([]byte, 64)
-		n, err := c.Read(buf)
-		if err != nil || string(buf[:n]) != "READY=1\nMAINPID=7" {
-			t.Errorf("%s: got %q, %v", address, buf[:n], err)
-		}
-	}
-}
 
 func TestShort(t *testing.T) {
 	t.Setenv("HOME", "/home/ann/")

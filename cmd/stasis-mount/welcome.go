@@ -6,8 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/mounts"
-	"stasis/cmd/internal/vault"
 )
 
 // welcome is what the person reads once the mount serves.
@@ -21,7 +21,7 @@ func (s *server) welcome(ctx context.Context) string {
 	switch {
 	case s.vault.Fresh() && len(status.Nodes) == 1 && status.Copies == 1:
 		text += fmt.Sprintf(" 1 copy, on this disk only. Add a second place:\n  stasis node add %s usb directory /media/usb/stasis", short(s.point))
-	case status.State == vault.StateDegraded || status.State == vault.StateAtRisk:
+	case status.State == api.StateDegraded || status.State == api.StateAtRisk:
 		text += " " + status.Reason
 	}
 	return text

@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 )
 
@@ -55,7 +56,7 @@ func (t target) ask(ctx context.Context, q question) error {
 		if !errors.Is(err, control.ErrNoDaemon) {
 			return err
 		}
-		if !vault.Locked(t.state) {
+		if !statedir.Locked(t.state) {
 			break
 		}
 		// A daemon that starts, one that ends, or another command.

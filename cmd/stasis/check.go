@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"stasis/cmd/internal/vault"
+	"stasis/cmd/internal/api"
 )
 
 func checkCommand() *cobra.Command {
@@ -29,10 +29,10 @@ func check(cmd *cobra.Command, t target, read bool) error {
 	out := cmd.OutOrStdout()
 	var line progress
 	var seen int64
-	var r vault.CheckResult
-	err := t.ask(cmd.Context(), question{op: vault.OpCheck, args: vault.CheckArgs{Read: read}, result: &r, alone: look,
+	var r api.CheckResult
+	err := t.ask(cmd.Context(), question{op: api.OpCheck, args: api.CheckArgs{Read: read}, result: &r, alone: look,
 		progress: func(part json.RawMessage) error {
-			var f vault.Finding
+			var f api.Finding
 			if err := json.Unmarshal(part, &f); err != nil {
 				return err
 			}

@@ -6,9 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
-	"stasis/cmd/internal/vault"
 )
 
 func nodeCommand() *cobra.Command {
@@ -40,9 +40,9 @@ func nodeAddCommand() *cobra.Command {
 	return cmd
 }
 
-func nodeArgs(args []string, capacity, zone, rate string) (vault.NodeAddArgs, error) {
-	a := vault.NodeAddArgs{Name: args[1], Kind: args[2], Zone: zone}
-	slip := func(format string, v ...any) (vault.NodeAddArgs, error) {
+func nodeArgs(args []string, capacity, zone, rate string) (api.NodeAddArgs, error) {
+	a := api.NodeAddArgs{Name: args[1], Kind: args[2], Zone: zone}
+	slip := func(format string, v ...any) (api.NodeAddArgs, error) {
 		return a, usageError{fmt.Errorf(format, v...)}
 	}
 	if err := config.CheckName(a.Name); err != nil {
@@ -88,9 +88,9 @@ func nodeArgs(args []string, capacity, zone, rate string) (vault.NodeAddArgs, er
 	return a, nil
 }
 
-func nodeAdd(cmd *cobra.Command, t target, a vault.NodeAddArgs) error {
-	var r vault.NodeAddResult
-	if err := t.ask(cmd.Context(), question{op: vault.OpNodeAdd, args: a, result: &r, alone: operate}); err != nil {
+func nodeAdd(cmd *cobra.Command, t target, a api.NodeAddArgs) error {
+	var r api.NodeAddResult
+	if err := t.ask(cmd.Context(), question{op: api.OpNodeAdd, args: a, result: &r, alone: operate}); err != nil {
 		return err
 	}
 	for _, w := range r.Warnings {
@@ -118,9 +118,9 @@ func nodeListCommand() *cobra.Command {
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), struct {
-					Schema int          `json:"schema"`
-					Nodes  []vault.Node `json:"nodes"`
-				}{vault.Schema, s.Nodes})
+					Schema int        `json:"schema"`
+					Nodes  []api.Node `json:"nodes"`
+				}{api.Schema, s.Nodes})
 			}
 			if len(s.Nodes) == 0 {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), "There is no node yet; `stasis node add` adds one.")
@@ -142,16 +142,16 @@ fall below its wanted copies, unless forced, and always if it has an only copy.`
 			if err != nil {
 				return err
 			}
-			return nodeRemove(cmd, t, vault.NodeRemoveArgs{Name: args[1], Force: force, DryRun: dryRun})
+			return nodeRemove(cmd, t, api.NodeRemoveArgs{Name: args[1], Force: force, DryRun: dryRun})
 		}}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what it means")
 	cmd.Flags().BoolVar(&force, "force", false, "even if files then have fewer copies than wanted")
 	return cmd
 }
 
-func nodeRemove(cmd *cobra.Command, t target, a vault.NodeRemoveArgs) error {
-	var r vault.NodeRemoveResult
-	if err := t.ask(cmd.Context(), question{op: vault.OpNodeRemove, args: a, result: &r, alone: operate}); err != nil {
+func nodeRemove(cmd *cobra.Command, t target, a api.NodeRemoveArgs) error {
+	var r api.NodeRemoveResult
+	if err := t.ask(cmd.Context(), question{op: api.OpNodeRemove, args: a, result: &r, alone: operate}); err != nil {
 		return err
 	}
 	means := []string{fmt.Sprintf("%s, %s", count(r.Crates, "crate"), size(r.Bytes))}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
-	"stasis/cmd/internal/vault"
 )
 
 func findCommand() *cobra.Command {
@@ -48,9 +48,9 @@ func find(cmd *cobra.Command, arg string, states []string, zero bool) error {
 		inside = ""
 	}
 	out := bufio.NewWriter(cmd.OutOrStdout())
-	err = t.ask(cmd.Context(), question{op: vault.OpFind, args: vault.FindArgs{Path: inside, States: states}, alone: look,
+	err = t.ask(cmd.Context(), question{op: api.OpFind, args: api.FindArgs{Path: inside, States: states}, alone: look,
 		progress: func(part json.RawMessage) error {
-			var found []vault.Found
+			var found []api.Found
 			if err := json.Unmarshal(part, &found); err != nil {
 				return err
 			}
@@ -77,8 +77,8 @@ func whyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var w vault.Why
-			if err := t.ask(cmd.Context(), question{op: vault.OpWhy, args: vault.PathArgs{Path: t.inside}, result: &w, quick: true}); err != nil {
+			var w api.Why
+			if err := t.ask(cmd.Context(), question{op: api.OpWhy, args: api.PathArgs{Path: t.inside}, result: &w, quick: true}); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
@@ -93,7 +93,7 @@ func whyCommand() *cobra.Command {
 		}}
 }
 
-func copyState(c vault.Copy) string {
+func copyState(c api.Copy) string {
 	switch {
 	case c.Of == 0:
 		return ""
@@ -147,19 +147,19 @@ func wait(cmd *cobra.Command, paths []string, copies int, timeout time.Duration)
 		if timeout > 0 {
 			left = max(timeout-time.Since(start), time.Nanosecond)
 		}
-		if err := waitFor(cmd, t, vault.WaitArgs{Paths: inside[t.state], Copies: copies, Timeout: left}); err != nil {
+		if err := waitFor(cmd, t, api.WaitArgs{Paths: inside[t.state], Copies: copies, Timeout: left}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func waitFor(cmd *cobra.Command, t target, args vault.WaitArgs) error {
+func waitFor(cmd *cobra.Command, t target, args api.WaitArgs) error {
 	var line progress
-	var r vault.WaitResult
-	err := t.ask(cmd.Context(), question{op: vault.OpWait, args: args, result: &r,
+	var r api.WaitResult
+	err := t.ask(cmd.Context(), question{op: api.OpWait, args: args, result: &r,
 		progress: func(part json.RawMessage) error {
-			var p vault.WaitProgress
+			var p api.WaitProgress
 			if err := json.Unmarshal(part, &p); err != nil {
 				return err
 			}
@@ -171,9 +171,9 @@ func waitFor(cmd *cobra.Command, t target, args vault.WaitArgs) error {
 		return err
 	}
 	switch r.Outcome {
-	case vault.Reached:
+	case api.Reached:
 		return nil
-	case vault.TimedOut:
+	case api.TimedOut:
 		return exit{exitDegraded, "timed out: " + r.Detail}
 	}
 	return exit{exitAtRisk, "can't be reached as things are: " + r.Detail}

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"stasis/cmd/internal/vault"
+	"stasis/cmd/internal/api"
 )
 
 func TestCount(t *testing.T) {
@@ -21,7 +21,7 @@ func TestCount(t *testing.T) {
 
 func TestCopyState(t *testing.T) {
 	now := time.Now()
-	for want, c := range map[string]vault.Copy{
+	for want, c := range map[string]api.Copy{
 		"":                   {},
 		"not there yet":      {Of: 1},
 		"1 of 3 parts there": {Parts: 1, Of: 3},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/vault"
@@ -23,8 +24,8 @@ func policyGetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var p vault.Policy
-			if err := t.ask(cmd.Context(), question{op: vault.OpPolicyGet, args: vault.PathArgs{Path: t.inside}, result: &p, alone: look}); err != nil {
+			var p api.Policy
+			if err := t.ask(cmd.Context(), question{op: api.OpPolicyGet, args: api.PathArgs{Path: t.inside}, result: &p, alone: look}); err != nil {
 				return err
 			}
 			return printPolicy(cmd, t, p)
@@ -32,7 +33,7 @@ func policyGetCommand() *cobra.Command {
 }
 
 func policySetCommand() *cobra.Command {
-	a := vault.PolicySetArgs{}
+	a := api.PolicySetArgs{}
 	cmd := &cobra.Command{Use: "set PATH [--copies N] [--least N]", Short: "set what the files below a path should have", Args: arguments(1, 1),
 		Long: `Sets what the files below PATH should have; what is there already is brought to it.
 For the top of a vault this is the setting in vault.toml.`,
@@ -53,8 +54,8 @@ For the top of a vault this is the setting in vault.toml.`,
 				return err
 			}
 			a.Path = t.inside
-			var p vault.Policy
-			if err := t.ask(cmd.Context(), question{op: vault.OpPolicySet, args: a, result: &p, alone: operate}); err != nil {
+			var p api.Policy
+			if err := t.ask(cmd.Context(), question{op: api.OpPolicySet, args: a, result: &p, alone: operate}); err != nil {
 				return err
 			}
 			return printPolicy(cmd, t, p)
@@ -64,7 +65,7 @@ For the top of a vault this is the setting in vault.toml.`,
 	return cmd
 }
 
-func printPolicy(cmd *cobra.Command, t target, p vault.Policy) error {
+func printPolicy(cmd *cobra.Command, t target, p api.Policy) error {
 	from := p.From
 	if from == config.FileName {
 		from = filepath.Join(t.state, from)
@@ -106,8 +107,8 @@ nodes, and the key is not in it: keep what ` + "`stasis key export`" + ` prints.
 			if err != nil {
 				return err
 			}
-			var r vault.BackupResult
-			if err := t.ask(cmd.Context(), question{op: vault.OpBackup, args: vault.BackupArgs{Dir: dir}, result: &r, alone: look}); err != nil {
+			var r api.BackupResult
+			if err := t.ask(cmd.Context(), question{op: api.OpBackup, args: api.BackupArgs{Dir: dir}, result: &r, alone: look}); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, %s. The key is not in it: keep what `stasis key export` prints too.\n", r.Path, size(r.Bytes))

@@ -6,8 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/mounts"
-	"stasis/cmd/internal/vault"
+	"stasis/cmd/internal/statedir"
 )
 
 func statusCommand() *cobra.Command {
@@ -28,9 +29,9 @@ func statusCommand() *cobra.Command {
 				return err
 			}
 			switch s.State {
-			case vault.StateDegraded:
+			case api.StateDegraded:
 				return exit{code: exitDegraded}
-			case vault.StateAtRisk:
+			case api.StateAtRisk:
 				return exit{code: exitAtRisk}
 			}
 			return nil
@@ -48,13 +49,13 @@ func first(args []string) string {
 	return args[0]
 }
 
-func status(cmd *cobra.Command, arg string) (*vault.Status, error) {
+func status(cmd *cobra.Command, arg string) (*api.Status, error) {
 	t, err := findTarget(arg)
 	if err != nil {
 		return nil, err
 	}
-	s := &vault.Status{}
-	if err := t.ask(cmd.Context(), question{op: vault.OpStatus, result: s, quick: true, alone: look}); err != nil {
+	s := &api.Status{}
+	if err := t.ask(cmd.Context(), question{op: api.OpStatus, result: s, quick: true, alone: look}); err != nil {
 		return nil, err
 	}
 	if s.Mount == "" && t.mounted() {
@@ -63,8 +64,8 @@ func status(cmd *cobra.Command, arg string) (*vault.Status, error) {
 	return s, nil
 }
 
-func printStatus(out io.Writer, s *vault.Status) error {
-	colour := map[string]string{vault.StateSafe: green, vault.StatePending: green, vault.StateDegraded: yellow, vault.StateAtRisk: red}[s.State]
+func printStatus(out io.Writer, s *api.Status) error {
+	colour := map[string]string{api.StateSafe: green, api.StatePending: green, api.StateDegraded: yellow, api.StateAtRisk: red}[s.State]
 	where := s.Mount
 	if where == "" {
 		where = s.Dir + " (not mounted)"
@@ -75,7 +76,7 @@ func printStatus(out io.Writer, s *vault.Status) error {
 	return printNodes(out, s.Nodes)
 }
 
-func printNodes(out io.Writer, nodes []vault.Node) error {
+func printNodes(out io.Writer, nodes []api.Node) error {
 	if len(nodes) == 0 {
 		return nil
 	}
@@ -127,14 +128,14 @@ func list(cmd *cobra.Command, asJSON bool) error {
 	}
 	vaults := []listed{}
 	for _, t := range all {
-		vaults = append(vaults, listed{State: t.state, Mountpoint: t.mount.Point, Mounted: t.mounted(), Serving: vault.Locked(t.state)})
+		vaults = append(vaults, listed{State: t.state, Mountpoint: t.mount.Point, Mounted: t.mounted(), Serving: statedir.Locked(t.state)})
 	}
 	out := cmd.OutOrStdout()
 	if asJSON {
 		return printJSON(out, struct {
 			Schema int      `json:"schema"`
 			Vaults []listed `json:"vaults"`
-		}{vault.Schema, vaults})
+		}{api.Schema, vaults})
 	}
 	if len(vaults) == 0 {
 		_, err := fmt.Fprintln(out, "There is no vault yet; `stasis-mount DIRECTORY` makes one.")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 )
 
@@ -107,7 +108,7 @@ func allVaults(table mounts.Table) ([]target, error) {
 			found[m.Source] = target{state: m.Source, mount: m}
 		}
 	}
-	home, err := vault.Home()
+	home, err := statedir.Home()
 	if err == nil {
 		entries, err := os.ReadDir(home)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {

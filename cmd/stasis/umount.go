@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 )
 
@@ -34,14 +36,14 @@ Exits with 3 at the end of that time, with the vault still mounted.`,
 			if wait && timeout <= 0 {
 				return usageError{fmt.Errorf("--wait=%s is no time to wait", timeout)}
 			}
-			return umount(cmd, args[0], vault.UnmountArgs{Wait: wait, Timeout: timeout})
+			return umount(cmd, args[0], api.UnmountArgs{Wait: wait, Timeout: timeout})
 		}}
 	cmd.Flags().DurationVar(&timeout, "wait", 0, "first wait until all is sent, `D` at most (10m if D is left out)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = vault.DefaultWait.String()
 	return cmd
 }
 
-func umount(cmd *cobra.Command, arg string, args vault.UnmountArgs) error {
+func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 	t, err := findTarget(arg)
 	if err != nil {
 		return err
@@ -57,9 +59,9 @@ func umount(cmd *cobra.Command, arg string, args vault.UnmountArgs) error {
 		return err
 	}
 	var line progress
-	var r vault.UnmountResult
-	err = control.Call(cmd.Context(), t.state, vault.OpUnmount, 0, args, &r, func(part json.RawMessage) error {
-		var p vault.WaitProgress
+	var r api.UnmountResult
+	err = control.Call(cmd.Context(), t.state, api.OpUnmount, 0, args, &r, func(part json.RawMessage) error {
+		var p api.WaitProgress
 		if err := json.Unmarshal(part, &p); err != nil {
 			return err
 		}
@@ -84,7 +86,7 @@ func umount(cmd *cobra.Command, arg string, args vault.UnmountArgs) error {
 
 // clearStale takes away the mount of a daemon that has ended.
 func clearStale(ctx context.Context, t target) error {
-	if vault.Locked(t.state) {
+	if statedir.Locked(t.state) {
 		return fmt.Errorf("the vault %s is being opened or closed at this moment; try again", t.name())
 	}
 	return mounts.Detach(ctx, t.mount.Point, true)
@@ -94,7 +96,7 @@ func clearStale(ctx context.Context, t target) error {
 // mounted again at once.
 func waitForEnd(ctx context.Context, t target) error {
 	end := time.Now().Add(endLimit)
-	for vault.Locked(t.state) {
+	for statedir.Locked(t.state) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%s is unmounted, but its daemon has not ended after %s; its log is stasis.log in %s", t.mount.Point, endLimit, t.state)
 		}
@@ -108,7 +110,7 @@ func waitForEnd(ctx context.Context, t target) error {
 }
 
 // sayLeft tells what is not as it should be in a vault that was unmounted.
-func sayLeft(cmd *cobra.Command, t target, r vault.UnmountResult) error {
+func sayLeft(cmd *cobra.Command, t target, r api.UnmountResult) error {
 	var left []string
 	if r.Pending > 0 {
 		left = append(left, count(r.Pending, "crate")+" will be sent when it is mounted again")

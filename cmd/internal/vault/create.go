@@ -11,6 +11,8 @@ import (
 
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/nodes"
+	"stasis/cmd/internal/statedir"
 	"stasis/store"
 )
 
@@ -25,7 +27,7 @@ func (v *Vault) takeState(ctx context.Context) error {
 	if err := Prepare(dir, v.o.Mountpoint); err != nil {
 		return err
 	}
-	f, err := lockPatiently(ctx, dir)
+	f, err := statedir.Lock(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (v *Vault) takeState(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(dir, ledgerName)); errors.Is(err, fs.ErrNotExist) && v.o.Create {
 		return v.make(ctx)
 	}
-	if v.identity, err = key(dir); err != nil || v.o.Create {
+	if v.identity, err = statedir.Key(dir); err != nil || v.o.Create {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(dir, ledgerName)); errors.Is(err, fs.ErrNotExist) {
@@ -53,14 +55,14 @@ func restoreCommand(state, backup string) string {
 
 // Prepare makes the state directory for a vault that is to be mounted at mountpoint,
 // unless there is something in the way: other content, or the mount itself.
-func Prepare(state, mountpoint string) error {
-	if _, err := (guard{state, mountpoint}).resolve("the state directory", state); err != nil {
+func Prepare(dir, mountpoint string) error {
+	if _, err := (nodes.Guard{State: dir, Mountpoint: mountpoint}).Resolve("the state directory", dir); err != nil {
 		return err
 	}
-	if err := usable(state); err != nil {
+	if err := usable(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	return nil
@@ -79,10 +81,10 @@ func (v *Vault) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.guard.places(c); err != nil {
+	if err := v.checkPlaces(c); err != nil {
 		return err
 	}
-	if v.identity, err = newKey(v.o.State); err != nil {
+	if v.identity, err = statedir.NewKey(v.o.State); err != nil {
 		return err
 	}
 	for _, n := range c.Nodes {
@@ -108,7 +110,7 @@ func (v *Vault) makeNode(ctx context.Context, n config.Node) error {
 			return fmt.Errorf("make node %q: %w", n.Name, err)
 		}
 	}
-	id, known, err := v.initialise(n)
+	id, known, err := nodes.Initialise(n, v.identity.Owner())
 	if err != nil || !known {
 		return err
 	}

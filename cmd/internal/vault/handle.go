@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/control"
 	"stasis/fs"
@@ -17,33 +18,33 @@ import (
 // Handle answers one request; api.go says what each takes and gives.
 func (v *Vault) Handle(ctx context.Context, op string, args json.RawMessage, progress control.Progress) (any, error) {
 	switch op {
-	case OpStatus:
+	case api.OpStatus:
 		return v.status(ctx)
-	case OpFind:
-		return with(op, args, func(a FindArgs) (any, error) { return v.find(ctx, a, progress) })
-	case OpWhy:
-		return with(op, args, func(a PathArgs) (any, error) { return v.why(ctx, a) })
-	case OpWait:
-		return with(op, args, func(a WaitArgs) (any, error) { return v.wait(ctx, a, progress) })
-	case OpCheck:
-		return with(op, args, func(a CheckArgs) (any, error) { return v.check(ctx, a, progress) })
-	case OpUnmount:
-		return with(op, args, func(a UnmountArgs) (any, error) { return v.unmount(ctx, a, progress) })
-	case OpPolicyGet:
-		return with(op, args, func(a PathArgs) (any, error) { return v.policyGet(a) })
-	case OpBackup:
-		return with(op, args, func(a BackupArgs) (any, error) { return v.backup(a) })
+	case api.OpFind:
+		return with(op, args, func(a api.FindArgs) (any, error) { return v.find(ctx, a, progress) })
+	case api.OpWhy:
+		return with(op, args, func(a api.PathArgs) (any, error) { return v.why(ctx, a) })
+	case api.OpWait:
+		return with(op, args, func(a api.WaitArgs) (any, error) { return v.wait(ctx, a, progress) })
+	case api.OpCheck:
+		return with(op, args, func(a api.CheckArgs) (any, error) { return v.check(ctx, a, progress) })
+	case api.OpUnmount:
+		return with(op, args, func(a api.UnmountArgs) (any, error) { return v.unmount(ctx, a, progress) })
+	case api.OpPolicyGet:
+		return with(op, args, func(a api.PathArgs) (any, error) { return v.policyGet(a) })
+	case api.OpBackup:
+		return with(op, args, func(a api.BackupArgs) (any, error) { return v.backup(a) })
 	}
 	if v.o.ReadOnly {
 		return nil, &store.Error{Kind: store.Denied, Op: "change the vault", Subject: v.o.State, Detail: "the vault is open for reading only", Hint: "mount it without --read-only"}
 	}
 	switch op {
-	case OpNodeAdd:
-		return with(op, args, func(a NodeAddArgs) (any, error) { return v.nodeAdd(ctx, a) })
-	case OpNodeRemove:
-		return with(op, args, func(a NodeRemoveArgs) (any, error) { return v.nodeRemove(ctx, a) })
-	case OpPolicySet:
-		return with(op, args, func(a PolicySetArgs) (any, error) { return v.policySet(ctx, a) })
+	case api.OpNodeAdd:
+		return with(op, args, func(a api.NodeAddArgs) (any, error) { return v.nodeAdd(ctx, a) })
+	case api.OpNodeRemove:
+		return with(op, args, func(a api.NodeRemoveArgs) (any, error) { return v.nodeRemove(ctx, a) })
+	case api.OpPolicySet:
+		return with(op, args, func(a api.PolicySetArgs) (any, error) { return v.policySet(ctx, a) })
 	}
 	return nil, &store.Error{Kind: store.Invalid, Op: op, Detail: "this daemon does not know the request", Hint: "it is of another release than the command; mount the vault again"}
 }
@@ -57,13 +58,13 @@ func with[A any](op string, raw json.RawMessage, answer func(A) (any, error)) (a
 	return answer(a)
 }
 
-func (v *Vault) find(ctx context.Context, a FindArgs, progress control.Progress) (any, error) {
+func (v *Vault) find(ctx context.Context, a api.FindArgs, progress control.Progress) (any, error) {
 	if len(a.States) == 0 || len(a.States) > maxStates {
 		return nil, &store.Error{Kind: store.Invalid, Op: "find files", Detail: "no state to look for"}
 	}
-	var batch []Found
+	var batch []api.Found
 	files, err := v.fsys.Find(ctx, a.Path, a.States, func(path, state, reason string) error {
-		batch = append(batch, Found{Path: path, State: state, Reason: reason})
+		batch = append(batch, api.Found{Path: path, State: state, Reason: reason})
 		if len(batch) < findBatch {
 			return nil
 		}
@@ -74,22 +75,22 @@ func (v *Vault) find(ctx context.Context, a FindArgs, progress control.Progress)
 	if err == nil && len(batch) > 0 {
 		err = progress(batch)
 	}
-	return FindResult{Files: files}, v.inVault(a.Path, err)
+	return api.FindResult{Files: files}, v.inVault(a.Path, err)
 }
 
-func (v *Vault) why(ctx context.Context, a PathArgs) (any, error) {
+func (v *Vault) why(ctx context.Context, a api.PathArgs) (any, error) {
 	w, err := v.fsys.Why(ctx, a.Path)
 	if err != nil {
 		return nil, v.inVault(a.Path, err)
 	}
-	out := Why{Sentence: w.Sentence, State: w.State, Wanted: w.Wanted, Copies: []Copy{}}
+	out := api.Why{Sentence: w.Sentence, State: w.State, Wanted: w.Wanted, Copies: []api.Copy{}}
 	for _, c := range w.Copies {
-		out.Copies = append(out.Copies, Copy{Node: c.Node, Verified: c.Verified, Parts: c.Parts, Of: c.Of, Note: c.Note})
+		out.Copies = append(out.Copies, api.Copy{Node: c.Node, Verified: c.Verified, Parts: c.Parts, Of: c.Of, Note: c.Note})
 	}
 	return out, nil
 }
 
-func (v *Vault) wait(ctx context.Context, a WaitArgs, progress control.Progress) (any, error) {
+func (v *Vault) wait(ctx context.Context, a api.WaitArgs, progress control.Progress) (any, error) {
 	if len(a.Paths) == 0 || a.Copies < 0 || a.Copies > config.MaxCopies {
 		return nil, &store.Error{Kind: store.Invalid, Op: "wait", Detail: "no path, or a number of copies that no file has"}
 	}
@@ -101,10 +102,10 @@ func (v *Vault) wait(ctx context.Context, a WaitArgs, progress control.Progress)
 }
 
 // outcomes are the filesystem's, in the words of the answer.
-var outcomes = map[fs.Outcome]string{fs.Reached: Reached, fs.TimedOut: TimedOut, fs.Impossible: Impossible}
+var outcomes = map[fs.Outcome]string{fs.Reached: api.Reached, fs.TimedOut: api.TimedOut, fs.Impossible: api.Impossible}
 
 // waitFor waits in the filesystem; progress may be nil.
-func (v *Vault) waitFor(ctx context.Context, a WaitArgs, progress control.Progress) (WaitResult, error) {
+func (v *Vault) waitFor(ctx context.Context, a api.WaitArgs, progress control.Progress) (api.WaitResult, error) {
 	if a.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.Timeout)
@@ -113,20 +114,20 @@ func (v *Vault) waitFor(ctx context.Context, a WaitArgs, progress control.Progre
 	out, err := v.fsys.Wait(ctx, fs.WaitRequest{Paths: a.Paths, Copies: a.Copies, Progress: func(files, bytes int64) {
 		if progress != nil {
 			// Whoever listened and is gone has cancelled the request.
-			_ = progress(WaitProgress{Files: files, Bytes: bytes})
+			_ = progress(api.WaitProgress{Files: files, Bytes: bytes})
 		}
 	}})
 	if err != nil {
-		return WaitResult{}, err
+		return api.WaitResult{}, err
 	}
-	return WaitResult{Outcome: outcomes[out.Outcome], Detail: out.Detail}, nil
+	return api.WaitResult{Outcome: outcomes[out.Outcome], Detail: out.Detail}, nil
 }
 
-func (v *Vault) check(ctx context.Context, a CheckArgs, progress control.Progress) (any, error) {
+func (v *Vault) check(ctx context.Context, a api.CheckArgs, progress control.Progress) (any, error) {
 	r, err := v.fsys.Check(ctx, a.Read, func(problem bool, text string) error {
-		return progress(Finding{Problem: problem, Text: text})
+		return progress(api.Finding{Problem: problem, Text: text})
 	})
-	return CheckResult{Crates: r.Crates, Copies: r.Copies, Bytes: r.Bytes, Problems: r.Problems}, err
+	return api.CheckResult{Crates: r.Crates, Copies: r.Copies, Bytes: r.Bytes, Problems: r.Problems}, err
 }
 
 // inVault names the path that a person asked about where the system has only a number

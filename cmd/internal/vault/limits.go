@@ -5,13 +5,10 @@ import "time"
 const (
 	// backupPoll is how often it is asked whether a daily backup is due.
 	backupPoll = time.Hour
-	// lockWait is how long an opening waits for another process to let go of the state
-	// directory: a daemon whose mount is gone still syncs for a moment.
-	lockWait = 10 * time.Second
-	// lockPoll is how often it looks.
-	lockPoll = 50 * time.Millisecond
 	// partWait is how long after the removal of a node its store may still be in use here.
 	partWait = 5 * time.Second
+	// partPoll is how often it is tried to open it.
+	partPoll = 50 * time.Millisecond
 	// findBatch is how many files are sent at once in the answer to a find.
 	findBatch = 256
 	// pendingPoll is how often an unmount that waits looks at what is pending.

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"time"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/nodes"
 	"stasis/store"
 )
 
 // nodeAdd adds a node: its store, where there is none yet, then to the router, which
 // refuses what can't be, then to vault.toml.
-func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
+func (v *Vault) nodeAdd(ctx context.Context, a api.NodeAddArgs) (any, error) {
 	v.editing.Lock()
 	defer v.editing.Unlock()
 	n := config.Node{Name: a.Name, Kind: a.Kind, Path: a.Path, Capacity: a.Capacity, Zone: a.Zone, Rate: a.Rate}
@@ -21,13 +23,13 @@ func (v *Vault) nodeAdd(ctx context.Context, a NodeAddArgs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.guard.places(c); err != nil {
+	if err := v.checkPlaces(c); err != nil {
 		return nil, err
 	}
-	r := NodeAddResult{Warnings: []string{}, Copies: c.Copies}
+	r := api.NodeAddResult{Warnings: []string{}, Copies: c.Copies}
 	var id store.NodeID
 	if n.Path != "" {
-		if id, r.Known, err = v.initialise(n); err != nil {
+		if id, r.Known, err = nodes.Initialise(n, v.identity.Owner()); err != nil {
 			return nil, err
 		}
 	}
@@ -63,13 +65,13 @@ func (v *Vault) join(ctx context.Context, n config.Node, id store.NodeID) error 
 	end := v.parted.Add(partWait)
 	for {
 		err := v.router.AddNode(ctx, v.spec(n), id)
-		if !heldElsewhere(n, id, err) || time.Now().After(end) {
+		if !nodes.HeldElsewhere(n, id, err) || time.Now().After(end) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(lockPoll):
+		case <-time.After(partPoll):
 		}
 	}
 }
@@ -110,7 +112,7 @@ func (v *Vault) withNode(c *config.Config, n config.Node) (*config.Config, error
 // nodeRemove removes a node from the router, which may refuse, then from vault.toml. After
 // a crash in between the node is there again, with the crates it has: nothing was said to
 // be done.
-func (v *Vault) nodeRemove(ctx context.Context, a NodeRemoveArgs) (any, error) {
+func (v *Vault) nodeRemove(ctx context.Context, a api.NodeRemoveArgs) (any, error) {
 	v.editing.Lock()
 	defer v.editing.Unlock()
 	m, err := v.router.RemoveNode(ctx, a.Name, a.Force, a.DryRun)
@@ -130,7 +132,7 @@ func (v *Vault) nodeRemove(ctx context.Context, a NodeRemoveArgs) (any, error) {
 			return nil, fmt.Errorf("node %q is removed, but vault.toml still has it: %w", a.Name, err)
 		}
 	}
-	return NodeRemoveResult{
+	return api.NodeRemoveResult{
 		Removed: m.Removed, Crates: m.Crates, Bytes: m.Bytes, Below: m.Files, Only: m.OnlyFiles, Unsent: m.Queued, Refusing: m.Refused,
 	}, nil
 }

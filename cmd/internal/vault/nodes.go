@@ -7,11 +7,11 @@ import (
 	"sync"
 
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/nodes"
 	"stasis/router"
 	"stasis/store"
 	"stasis/store/container"
 	"stasis/store/directory"
-	"stasis/store/memory"
 )
 
 // specs are the nodes of a configuration, as the router wants them.
@@ -29,7 +29,7 @@ func (v *Vault) spec(n config.Node) router.NodeSpec {
 		Settings: fmt.Sprintf("%s %d %s", n.Kind, n.Capacity, n.Path),
 		Open: func(ctx context.Context, want store.NodeID) (store.Store, error) {
 			s, err := v.openStore(ctx, n, want)
-			if heldElsewhere(n, want, err) {
+			if nodes.HeldElsewhere(n, want, err) {
 				v.refusals.note(n, &store.Error{Kind: store.Conflict, Op: "open the store", Subject: "at " + n.Path, Detail: "another process uses it",
 					Hint: "if this state directory is a copy of one that is in use, only one of them can be"})
 			}
@@ -40,52 +40,18 @@ func (v *Vault) spec(n config.Node) router.NodeSpec {
 
 // openStore opens the store of a node. It never initialises one.
 func (v *Vault) openStore(ctx context.Context, n config.Node, want store.NodeID) (store.Store, error) {
-	switch n.Kind {
-	case config.KindDirectory:
-		capacity := n.Capacity
-		if capacity == 0 {
-			capacity = -1 // not what it was made with: the settings count
-		}
-		s, err := directory.Open(ctx, n.Path, want, v.identity.Owner(), directory.Options{Capacity: capacity, Log: v.log})
-		if err != nil {
-			return nil, err
-		}
-		return &watchedDirectory{s, func(err error) { v.refusals.note(n, err) }}, nil
-	case config.KindContainer:
-		s, err := container.Open(ctx, n.Path, want, v.identity.Owner(), container.Options{})
-		if err != nil {
-			return nil, err
-		}
-		return &watchedContainer{s, func(err error) { v.refusals.note(n, err) }}, nil
+	s, err := nodes.Open(ctx, n, want, v.identity.Owner(), v.log)
+	if err != nil {
+		return nil, err
 	}
-	return memory.New(n.Capacity, memory.Options{Leaf: want})
-}
-
-// initialise makes the store of a node, in a place that is empty or not there. Where
-// there is a store of this vault, it is known and stays as it is. Denied if it is another
-// vault's.
-func (v *Vault) initialise(n config.Node) (id store.NodeID, known bool, err error) {
-	owner := v.identity.Owner()
-	var m marker
-	if m, err = inspect(n); err != nil {
-		return id, false, err
+	refused := func(err error) { v.refusals.note(n, err) }
+	switch s := s.(type) {
+	case *directory.Store:
+		return &watchedDirectory{s, refused}, nil
+	case *container.Store:
+		return &watchedContainer{s, refused}, nil
 	}
-	switch {
-	case m.there && m.owner != owner:
-		return id, false, &store.Error{Kind: store.Denied, Op: fmt.Sprintf("use node %q", n.Name), Subject: "at " + n.Path,
-			Detail: "it keeps the crates of another vault", Hint: "choose another place for this vault's"}
-	case m.there:
-		return m.id, true, nil
-	}
-	if err := checkParent(n); err != nil {
-		return id, false, err
-	}
-	if n.Kind == config.KindContainer {
-		id, err = container.Create(n.Path, owner, n.Capacity, container.Options{})
-	} else {
-		id, err = directory.Create(n.Path, owner, n.Capacity, directory.Options{})
-	}
-	return id, false, err
+	return s, nil
 }
 
 // watchedDirectory and watchedContainer report a fence that was refused; in all else

@@ -13,7 +13,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/nodes"
 	"stasis/fs"
 	"stasis/fs/names"
 	"stasis/peer/identity"
@@ -50,7 +52,7 @@ type Host interface {
 type Vault struct {
 	o        Options
 	log      logrus.FieldLogger
-	guard    guard
+	guard    nodes.Guard
 	fresh    bool
 	identity identity.Identity
 	ledger   *ledger.DB
@@ -73,7 +75,7 @@ type Vault struct {
 // Open opens the vault of a state directory and starts its work. Conflict if another
 // process has it, or if a copy of the state directory used one of its nodes since.
 func Open(ctx context.Context, o Options) (*Vault, error) {
-	v := &Vault{o: o, log: o.Log, guard: guard{state: o.State, mountpoint: o.Mountpoint}}
+	v := &Vault{o: o, log: o.Log, guard: nodes.Guard{State: o.State, Mountpoint: o.Mountpoint}}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	if err := v.open(ctx); err != nil {
 		return nil, errors.Join(err, v.Close(context.WithoutCancel(ctx)))
@@ -89,7 +91,7 @@ func (v *Vault) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.guard.places(c); err != nil {
+	if err := v.checkPlaces(c); err != nil {
 		return err
 	}
 	if err := v.sameBodies(c); err != nil {
@@ -123,6 +125,15 @@ func (v *Vault) wayBack(err error) error {
 		backup = all[0].Path
 	}
 	return fmt.Errorf("%w; bring it back with %s", err, restoreCommand(v.o.State, backup))
+}
+
+// checkPlaces tests the places of a configuration.
+func (v *Vault) checkPlaces(c *config.Config) error {
+	taken := []nodes.Place{{Name: "the directory of bodies", Path: c.Bodies}}
+	for _, name := range []string{ledgerName, cacheName} {
+		taken = append(taken, nodes.Place{Name: "the vault's " + name, Path: filepath.Join(v.o.State, name)})
+	}
+	return v.guard.Check(c.Nodes, taken)
 }
 
 func (v *Vault) ledgerPath() string { return filepath.Join(v.o.State, ledgerName) }
@@ -205,7 +216,7 @@ func (v *Vault) apply(c *config.Config) error {
 		return &config.Error{File: v.settingsPath(), Message: fmt.Sprintf("bodies can't change from %s to %s while the vault is open", old.Bodies, c.Bodies),
 			Hint: "unmount it, move the directory, then mount it again"}
 	}
-	if err := v.guard.places(c); err != nil {
+	if err := v.checkPlaces(c); err != nil {
 		return err
 	}
 	if err := v.router.SetNodes(v.specs(c)); err != nil {
@@ -248,4 +259,4 @@ func (v *Vault) Rescue(ctx context.Context) error {
 }
 
 // Status is what `stasis status` says.
-func (v *Vault) Status(ctx context.Context) (*Status, error) { return v.status(ctx) }
+func (v *Vault) Status(ctx context.Context) (*api.Status, error) { return v.status(ctx) }

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/statedir"
 	"stasis/store"
 	"stasis/store/ledger"
 )
 
-func (v *Vault) policyGet(a PathArgs) (any, error) {
+func (v *Vault) policyGet(a api.PathArgs) (any, error) {
 	p, from, err := v.fsys.PolicyAt(a.Path)
 	if err != nil {
 		return nil, v.inVault(a.Path, err)
@@ -24,11 +26,11 @@ func (v *Vault) policyGet(a PathArgs) (any, error) {
 	if from == "" {
 		from = config.FileName
 	}
-	return Policy{Copies: p.Copies, Least: p.Least, From: from}, nil
+	return api.Policy{Copies: p.Copies, Least: p.Least, From: from}, nil
 }
 
 // policySet sets the policy of a directory; the root's is in vault.toml.
-func (v *Vault) policySet(ctx context.Context, a PolicySetArgs) (any, error) {
+func (v *Vault) policySet(ctx context.Context, a api.PolicySetArgs) (any, error) {
 	if a.Copies < 0 || a.Copies > config.MaxCopies || a.Least < 0 || a.Least > config.MaxCopies || a.Copies == 0 && a.Least == 0 {
 		return nil, &store.Error{Kind: store.Invalid, Op: "set the policy", Detail: fmt.Sprintf("copies and least are from 1 to %d", config.MaxCopies)}
 	}
@@ -53,7 +55,7 @@ func (v *Vault) policySet(ctx context.Context, a PolicySetArgs) (any, error) {
 		if _, err := v.fsys.SetPolicy(ctx, a.Path, a.Copies, a.Least); err != nil {
 			return nil, v.inVault(a.Path, err)
 		}
-		return v.policyGet(PathArgs{Path: a.Path})
+		return v.policyGet(api.PathArgs{Path: a.Path})
 	}
 	path := v.settingsPath()
 	c, err := config.Edit(path, func(text []byte) ([]byte, error) {
@@ -79,13 +81,13 @@ func (v *Vault) policySet(ctx context.Context, a PolicySetArgs) (any, error) {
 	if err := v.apply(c); err != nil {
 		return nil, err
 	}
-	return v.policyGet(PathArgs{})
+	return v.policyGet(api.PathArgs{})
 }
 
 // backup writes the ledger and the settings into a directory. The key is not among
 // them: whoever finds the backup should not be able to read the vault.
-func (v *Vault) backup(a BackupArgs) (any, error) {
-	dir, err := v.guard.resolve("a backup", a.Dir)
+func (v *Vault) backup(a api.BackupArgs) (any, error) {
+	dir, err := v.guard.Resolve("a backup", a.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +112,7 @@ func (v *Vault) backup(a BackupArgs) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the backup: %w", err)
 	}
-	return BackupResult{Path: path, Bytes: info.Size()}, nil
+	return api.BackupResult{Path: path, Bytes: info.Size()}, nil
 }
 
 // backupSuffix ends the names of backups of a ledger.
@@ -119,31 +121,31 @@ const backupSuffix = ".backup"
 // Restore brings the ledger of a state directory back from a backup: a file, or a
 // directory, whose newest is taken. Settings and key that are there stay; where there
 // are no settings, those beside the backup are taken.
-func Restore(ctx context.Context, state, backup string) (ledger.Restored, error) {
+func Restore(ctx context.Context, dir, backup string) (ledger.Restored, error) {
 	var none ledger.Restored
 	file, err := backupFile(backup)
 	if err != nil {
 		return none, err
 	}
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return none, fmt.Errorf("make the state directory: %w", err)
 	}
-	f, err := lockPatiently(ctx, state)
+	f, err := statedir.Lock(ctx, dir)
 	if err != nil {
 		return none, err
 	}
 	defer f.Close()
-	if !IsState(state) {
+	if !IsState(dir) {
 		settings, err := os.ReadFile(filepath.Join(filepath.Dir(file), config.FileName))
 		if err != nil {
-			return none, &store.Error{Kind: store.NotFound, Op: "restore", Subject: state, Detail: "there is no vault.toml, neither in it nor beside the backup",
+			return none, &store.Error{Kind: store.NotFound, Op: "restore", Subject: dir, Detail: "there is no vault.toml, neither in it nor beside the backup",
 				Hint: "is it the vault's state directory? `stasis list` shows where those are"}
 		}
-		if err := config.Write(filepath.Join(state, config.FileName), settings); err != nil {
+		if err := config.Write(filepath.Join(dir, config.FileName), settings); err != nil {
 			return none, err
 		}
 	}
-	return ledger.Restore(filepath.Join(state, ledgerName), file)
+	return ledger.Restore(filepath.Join(dir, ledgerName), file)
 }
 
 func backupFile(path string) (string, error) {

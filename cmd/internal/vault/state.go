@@ -10,6 +10,7 @@ import (
 
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/peer/identity"
 	"stasis/store"
 )
@@ -19,7 +20,6 @@ import (
 const (
 	ledgerName = "ledger"
 	cacheName  = "cache"
-	LogName    = "stasis.log"
 	// bodiesName is the file that says where the bodies lay last.
 	bodiesName = "bodies.path"
 )
@@ -28,33 +28,13 @@ const (
 var ours = map[string]bool{
 	config.FileName: true, identity.FileName: true, ledgerName: true, config.DefaultBodies: true, cacheName: true,
 	"nodes": true, bodiesName: true,
-	LogName: true, LogName + oldSuffix: true, lockName: true, "control.sock": true, "lost+found": true,
-}
-
-// Home is the directory below which the state of a user's vaults lies:
-// $XDG_DATA_HOME/stasis. It is data and not state in the sense of the XDG rules: a vault's
-// ledger may be the only copy there is.
-func Home() (string, error) {
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "stasis"), nil
-	}
-	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".local/share/stasis"), nil
-	}
-	return "", &store.Error{Kind: store.Invalid, Op: "find the state directory", Detail: "neither HOME nor XDG_DATA_HOME is set", Hint: "say where with --state DIR"}
+	statedir.LogName: true, statedir.LogName + statedir.OldSuffix: true, statedir.LockName: true, "control.sock": true, "lost+found": true,
 }
 
 // DefaultState is where the state of the vault of a mountpoint lies if nobody says
-// otherwise. $STATE_DIRECTORY, which a service manager sets, wins.
+// otherwise.
 func DefaultState(mountpoint string) (string, error) {
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	home, err := Home()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(home, mounts.Escape(mountpoint)), nil
+	return statedir.Default(mounts.Escape(mountpoint))
 }
 
 // IsState reports whether dir is a vault's state directory.
@@ -84,19 +64,4 @@ func usable(dir string) error {
 		}
 	}
 	return nil
-}
-
-// key loads the vault's key.
-func key(dir string) (identity.Identity, error) {
-	return identity.Load(filepath.Join(dir, identity.FileName))
-}
-
-// newKey is key that makes one for a vault that has never run.
-func newKey(dir string) (identity.Identity, error) {
-	id, err := key(dir)
-	if errors.Is(err, store.NotFound) {
-		id = identity.New()
-		err = identity.Create(filepath.Join(dir, identity.FileName), id)
-	}
-	return id, err
 }

@@ -6,12 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/fs"
 	"stasis/router"
 )
 
-func (v *Vault) status(ctx context.Context) (*Status, error) {
+func (v *Vault) status(ctx context.Context) (*api.Status, error) {
 	sum, err := v.fsys.Summary(ctx)
 	if err != nil {
 		return nil, err
@@ -19,12 +20,12 @@ func (v *Vault) status(ctx context.Context) (*Status, error) {
 	nodes := v.router.Status(ctx)
 	risk := v.onlyThere(ctx, nodes, sum.Files)
 	pending := v.router.Pending()
-	s := &Status{
-		Schema: Schema, Files: sum.Files, Bytes: sum.Bytes, Copies: v.settings.Load().Copies, Open: sum.Open,
-		Pending:  Pending{Crates: pending.Crates + sum.UnsealedFiles, Bytes: pending.Bytes + sum.UnsealedBytes},
-		Short:    Short{Files: sum.ShortFiles, Reason: sum.ShortReason},
-		Unplaced: Unplaced{Files: sum.UnplacedFiles, Bytes: sum.UnplacedBytes},
-		Nodes:    []Node{},
+	s := &api.Status{
+		Schema: api.Schema, Files: sum.Files, Bytes: sum.Bytes, Copies: v.settings.Load().Copies, Open: sum.Open,
+		Pending:  api.Pending{Crates: pending.Crates + sum.UnsealedFiles, Bytes: pending.Bytes + sum.UnsealedBytes},
+		Short:    api.Short{Files: sum.ShortFiles, Reason: sum.ShortReason},
+		Unplaced: api.Unplaced{Files: sum.UnplacedFiles, Bytes: sum.UnplacedBytes},
+		Nodes:    []api.Node{},
 		Mount:    v.o.Mountpoint, Dir: v.o.State,
 	}
 	if !pending.Oldest.IsZero() {
@@ -37,8 +38,8 @@ func (v *Vault) status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
-func (v *Vault) nodeStatus(n router.NodeStatus) Node {
-	out := Node{
+func (v *Vault) nodeStatus(n router.NodeStatus) api.Node {
+	out := api.Node{
 		Name: n.Name, Kind: n.Kind, Zone: n.Zone, State: string(n.State), Durable: n.Durable,
 		Crates: n.Crates, Bytes: n.Bytes, Capacity: n.Capacity, Free: n.Free, Reserved: n.Reserved,
 		PendingCrates: n.PendingCrates, PendingBytes: n.PendingBytes, LastError: n.LastError, Warning: n.Warning,
@@ -59,28 +60,28 @@ func (v *Vault) nodeStatus(n router.NodeStatus) Node {
 }
 
 // judge says whether all is safe, in a word and in a sentence.
-func judge(s *Status, sum fs.Summary, risk int64) (state, sentence string) {
+func judge(s *api.Status, sum fs.Summary, risk int64) (state, sentence string) {
 	risks := dangers(s, sum, risk)
 	faults := troubles(s)
 	switch {
 	case len(risks) > 0:
-		return StateAtRisk, "At risk: " + strings.Join(append(risks, faults...), "; ") + "."
+		return api.StateAtRisk, "At risk: " + strings.Join(append(risks, faults...), "; ") + "."
 	case len(faults) > 0:
-		return StateDegraded, "Degraded: " + strings.Join(faults, "; ") + "."
+		return api.StateDegraded, "Degraded: " + strings.Join(faults, "; ") + "."
 	case s.Pending.Crates > 0:
-		return StatePending, fmt.Sprintf("Copies are under way: %s, %s to send.", counted(s.Pending.Crates, "crate", "crates"), config.FormatSize(s.Pending.Bytes))
+		return api.StatePending, fmt.Sprintf("Copies are under way: %s, %s to send.", counted(s.Pending.Crates, "crate", "crates"), config.FormatSize(s.Pending.Bytes))
 	case sum.PendingFiles > sum.Open:
-		return StatePending, fmt.Sprintf("Copies are under way: %s to go.", counted(sum.PendingFiles, "file", "files"))
+		return api.StatePending, fmt.Sprintf("Copies are under way: %s to go.", counted(sum.PendingFiles, "file", "files"))
 	case s.Open > 0:
-		return StatePending, fmt.Sprintf("%s being written; everything else is safe.", counted(s.Open, "file is", "files are"))
+		return api.StatePending, fmt.Sprintf("%s being written; everything else is safe.", counted(s.Open, "file is", "files are"))
 	case s.Files == 0:
-		return StateSafe, "All is safe: there are no files yet."
+		return api.StateSafe, "All is safe: there are no files yet."
 	}
-	return StateSafe, fmt.Sprintf("All is safe: %s, %s, every wanted copy verified.", counted(s.Files, "file", "files"), config.FormatSize(s.Bytes))
+	return api.StateSafe, fmt.Sprintf("All is safe: %s, %s, every wanted copy verified.", counted(s.Files, "file", "files"), config.FormatSize(s.Bytes))
 }
 
 // dangers names content whose last copy may be lost next.
-func dangers(s *Status, sum fs.Summary, risk int64) []string {
+func dangers(s *api.Status, sum fs.Summary, risk int64) []string {
 	var out []string
 	if risk > 0 {
 		out = append(out, counted(risk, "file has its only copies", "files have their only copies")+" on nodes that are away")
@@ -96,7 +97,7 @@ func dangers(s *Status, sum fs.Summary, risk int64) []string {
 }
 
 // troubles names what stands in the way of the wanted copies.
-func troubles(s *Status) []string {
+func troubles(s *api.Status) []string {
 	var out []string
 	for _, n := range s.Nodes {
 		if !n.Durable {

@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"time"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/control"
 	"stasis/store"
 )
 
-func (v *Vault) unmount(ctx context.Context, a UnmountArgs, progress control.Progress) (any, error) {
+func (v *Vault) unmount(ctx context.Context, a api.UnmountArgs, progress control.Progress) (any, error) {
 	if v.host == nil {
 		return nil, &store.Error{Kind: store.Invalid, Op: "unmount", Subject: v.o.State, Detail: "it is not mounted"}
 	}
-	var r UnmountResult
+	var r api.UnmountResult
 	if a.Wait {
 		reached, err := v.waitPending(ctx, a.Timeout, progress)
 		if err != nil {
@@ -41,14 +42,14 @@ func (v *Vault) waitPending(ctx context.Context, timeout time.Duration, progress
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out, err := v.waitFor(ctx, WaitArgs{Paths: []string{""}}, progress)
+	out, err := v.waitFor(ctx, api.WaitArgs{Paths: []string{""}}, progress)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, nil
 	case err != nil:
 		return false, err
-	case out.Outcome != Impossible:
-		return out.Outcome == Reached, nil
+	case out.Outcome != api.Impossible:
+		return out.Outcome == api.Reached, nil
 	}
 	// Some files can't have all copies; the others are worth waiting for.
 	t := time.NewTicker(pendingPoll)
@@ -58,7 +59,7 @@ func (v *Vault) waitPending(ctx context.Context, timeout time.Duration, progress
 		if p.Crates == 0 {
 			return true, nil
 		}
-		if err := progress(WaitProgress{Files: p.Crates, Bytes: p.Bytes}); err != nil {
+		if err := progress(api.WaitProgress{Files: p.Crates, Bytes: p.Bytes}); err != nil {
 			return false, err
 		}
 		select {

@@ -13,7 +13,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/statedir"
 	"stasis/peer/identity"
 	"stasis/store"
 )
@@ -108,18 +110,18 @@ func TestNewVault(t *testing.T) {
 	if !v.Fresh() {
 		t.Error("a new vault is not said to be new")
 	}
-	var s Status
-	if err := ask(t, v, OpStatus, struct{}{}, &s); err != nil {
+	var s api.Status
+	if err := ask(t, v, api.OpStatus, struct{}{}, &s); err != nil {
 		t.Fatal(err)
 	}
-	if s.State != StateSafe || s.Copies != 1 || len(s.Nodes) != 1 || s.Nodes[0].Name != config.DefaultNode || s.Nodes[0].State != "online" {
+	if s.State != api.StateSafe || s.Copies != 1 || len(s.Nodes) != 1 || s.Nodes[0].Name != config.DefaultNode || s.Nodes[0].State != "online" {
 		t.Errorf("the status of a new vault is %+v", s)
 	}
-	if _, err := lock(state); !errors.Is(err, store.Conflict) || !strings.Contains(err.Error(), "pid") {
-		t.Errorf("the state directory can be taken twice: %v", err)
+	if !statedir.Locked(state) {
+		t.Error("the state directory of an open vault can be taken")
 	}
 	closed(t, v)
-	if Locked(state) {
+	if statedir.Locked(state) {
 		t.Error("a closed vault is still in use")
 	}
 	if v := opened(t, Options{State: state, Create: true}); v.Fresh() {
@@ -171,8 +173,8 @@ func TestNewVaultWithSettings(t *testing.T) {
 	}
 	write("copies = 2\n[[node]]\nname = \"a\"\nkind = \"directory\"\npath = \"../a\"\n[[node]]\nname = \"c\"\nkind = \"container\"\npath = \"../c\"\ncapacity = \"64MiB\"\n")
 	v := opened(t, Options{State: state, Create: true})
-	var s Status
-	if err := ask(t, v, OpStatus, struct{}{}, &s); err != nil {
+	var s api.Status
+	if err := ask(t, v, api.OpStatus, struct{}{}, &s); err != nil {
 		t.Fatal(err)
 	}
 	if len(s.Nodes) != 2 || s.Nodes[0].State != "online" || s.Nodes[1].State != "online" {
@@ -221,14 +223,14 @@ func TestSettingsByCommand(t *testing.T) {
 	state := stateDir(t)
 	v := opened(t, Options{State: state, Create: true})
 	place := filepath.Join(filepath.Dir(state), "b")
-	var added NodeAddResult
-	if err := ask(t, v, OpNodeAdd, NodeAddArgs{Name: "b", Kind: config.KindDirectory, Path: place, Zone: "z"}, &added); err != nil {
+	var added api.NodeAddResult
+	if err := ask(t, v, api.OpNodeAdd, api.NodeAddArgs{Name: "b", Kind: config.KindDirectory, Path: place, Zone: "z"}, &added); err != nil {
 		t.Fatal(err)
 	}
 	if added.Known || added.Durable != 2 || len(added.Warnings) != 1 {
 		t.Errorf("the node that was added: %+v", added)
 	}
-	for what, a := range map[string]NodeAddArgs{
+	for what, a := range map[string]api.NodeAddArgs{
 		"name":     {Name: "b", Kind: config.KindMemory, Capacity: 64 << 20},
 		"place":    {Name: "c", Kind: config.KindDirectory, Path: place},
 		"inside":   {Name: "c", Kind: config.KindDirectory, Path: filepath.Join(place, "c")},
@@ -236,33 +238,33 @@ func TestSettingsByCommand(t *testing.T) {
 		"capacity": {Name: "c", Kind: config.KindMemory},
 		"nowhere":  {Name: "c", Kind: config.KindDirectory, Path: filepath.Join(state, "no", "where")},
 	} {
-		if err := ask(t, v, OpNodeAdd, a, &added); store.KindOf(err) == 0 {
+		if err := ask(t, v, api.OpNodeAdd, a, &added); store.KindOf(err) == 0 {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	var p Policy
-	if err := ask(t, v, OpPolicySet, PolicySetArgs{Copies: 2, Least: 2}, &p); err != nil || p != (Policy{2, 2, config.FileName}) {
+	var p api.Policy
+	if err := ask(t, v, api.OpPolicySet, api.PolicySetArgs{Copies: 2, Least: 2}, &p); err != nil || p != (api.Policy{Copies: 2, Least: 2, From: config.FileName}) {
 		t.Errorf("the policy is %+v, %v", p, err)
 	}
-	if err := ask(t, v, OpPolicySet, PolicySetArgs{Copies: 1}, &p); !errors.Is(err, store.Invalid) {
+	if err := ask(t, v, api.OpPolicySet, api.PolicySetArgs{Copies: 1}, &p); !errors.Is(err, store.Invalid) {
 		t.Errorf("least above copies: %v", err)
 	}
 	c, err := config.Load(filepath.Join(state, config.FileName))
 	if err != nil || c.Copies != 2 || c.Least != 2 || len(c.Nodes) != 2 || c.Nodes[1].Path != place || c.Nodes[1].Zone != "z" {
 		t.Errorf("vault.toml says %+v, %v", c, err)
 	}
-	var removed NodeRemoveResult
-	if err := ask(t, v, OpNodeRemove, NodeRemoveArgs{Name: "b", DryRun: true}, &removed); err != nil || removed.Removed {
+	var removed api.NodeRemoveResult
+	if err := ask(t, v, api.OpNodeRemove, api.NodeRemoveArgs{Name: "b", DryRun: true}, &removed); err != nil || removed.Removed {
 		t.Errorf("a dry run says %+v, %v", removed, err)
 	}
-	if err := ask(t, v, OpNodeRemove, NodeRemoveArgs{Name: "b"}, &removed); err != nil || !removed.Removed {
+	if err := ask(t, v, api.OpNodeRemove, api.NodeRemoveArgs{Name: "b"}, &removed); err != nil || !removed.Removed {
 		t.Errorf("removing says %+v, %v", removed, err)
 	}
 	text, err := os.ReadFile(filepath.Join(state, config.FileName))
 	if err != nil || strings.Contains(string(text), place) || !strings.Contains(string(text), "# This vault's settings") {
 		t.Errorf("vault.toml is\n%s%v", text, err)
 	}
-	if err := ask(t, v, OpNodeAdd, NodeAddArgs{Name: "again", Kind: config.KindDirectory, Path: place}, &added); err != nil || !added.Known {
+	if err := ask(t, v, api.OpNodeAdd, api.NodeAddArgs{Name: "again", Kind: config.KindDirectory, Path: place}, &added); err != nil || !added.Known {
 		t.Errorf("adding it again says %+v, %v", added, err)
 	}
 }
@@ -294,8 +296,8 @@ func TestBackupAndRestore(t *testing.T) {
 	state := stateDir(t)
 	v := openedByHand(t, Options{State: state, Create: true})
 	dir := filepath.Join(filepath.Dir(state), "backup")
-	var b BackupResult
-	if err := ask(t, v, OpBackup, BackupArgs{Dir: dir}, &b); err != nil || b.Bytes == 0 {
+	var b api.BackupResult
+	if err := ask(t, v, api.OpBackup, api.BackupArgs{Dir: dir}, &b); err != nil || b.Bytes == 0 {
 		t.Fatal(b, err)
 	}
 	closed(t, v)
@@ -312,28 +314,5 @@ func TestBackupAndRestore(t *testing.T) {
 	refused(t, Options{State: other, Create: true}, store.NotFound, "read the key", "key export")
 	if _, err := Restore(ctx, other, other); !errors.Is(err, store.NotFound) {
 		t.Errorf("a directory without a backup: %v", err)
-	}
-}
-
-func TestLogIsBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), LogName)
-	l, err := OpenLog(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := []byte(strings.Repeat("x", 1<<20-1) + "\n")
-	for range 3 * MaxLog / len(line) {
-		if _, err := l.Write(line); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []string{path, path + oldSuffix} {
-		info, err := os.Stat(p)
-		if err != nil || info.Size() == 0 || info.Size() > MaxLog {
-			t.Errorf("%s: %v, %v", p, info, err)
-		}
 	}
 }

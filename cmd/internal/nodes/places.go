@@ -1,4 +1,4 @@
-package vault
+package nodes
 
 import (
 	"errors"
@@ -13,31 +13,31 @@ import (
 	"stasis/store/directory"
 )
 
-// marker is what lies at a node's path.
-type marker struct {
-	there bool
-	id    store.NodeID
-	owner store.OwnerID
+// Marker is what lies at a node's path.
+type Marker struct {
+	There bool
+	ID    store.NodeID
+	Owner store.OwnerID
 }
 
-// inspect looks for a store at a node's path.
-func inspect(n config.Node) (marker, error) {
+// Inspect looks for a store at a node's path.
+func Inspect(n config.Node) (Marker, error) {
 	if n.Kind == config.KindContainer {
 		if _, err := os.Lstat(n.Path); errors.Is(err, fs.ErrNotExist) {
-			return marker{}, nil
+			return Marker{}, nil
 		}
 		c, err := container.Inspect(n.Path)
 		if errors.Is(err, store.Unavailable) {
 			err = &store.Error{Kind: store.Conflict, Op: fmt.Sprintf("look for node %q", n.Name), Subject: "at " + n.Path,
 				Detail: "something else is there", Err: err}
 		}
-		return marker{err == nil, c.Leaf, c.Owner}, err
+		return Marker{err == nil, c.Leaf, c.Owner}, err
 	}
 	d, err := directory.Inspect(n.Path)
 	if errors.Is(err, store.NotFound) {
-		return marker{}, nil
+		return Marker{}, nil
 	}
-	return marker{err == nil, d.ID, d.Owner}, err
+	return Marker{err == nil, d.ID, d.Owner}, err
 }
 
 // checkParent wants the directory in which a new store is to lie: where it is missing,
@@ -59,12 +59,12 @@ func checkParent(n config.Node) error {
 	return e
 }
 
-// heldElsewhere reports whether a store could not be opened because another process has it,
+// HeldElsewhere reports whether a store could not be opened because another process has it,
 // and not because it is another than the one that is wanted.
-func heldElsewhere(n config.Node, want store.NodeID, err error) bool {
+func HeldElsewhere(n config.Node, want store.NodeID, err error) bool {
 	if !errors.Is(err, store.Conflict) || n.Path == "" {
 		return false
 	}
-	m, inspectErr := inspect(n)
-	return inspectErr == nil && m.there && (want == store.NodeID{} || m.id == want)
+	m, inspectErr := Inspect(n)
+	return inspectErr == nil && m.There && (want == store.NodeID{} || m.ID == want)
 }

@@ -1,4 +1,4 @@
-package main
+package statedir
 
 import (
 	"fmt"
@@ -6,10 +6,10 @@ import (
 	"os"
 )
 
-// notify tells a service manager of the daemon's state, if it wants to know: one
+// Notify tells a service manager of the daemon's state, if it wants to know: one
 // datagram to $NOTIFY_SOCKET, as sd_notify(3) has it. An address that starts with @ is in
 // the abstract namespace, which is how package net writes it too.
-func notify(state string) error {
+func Notify(state string) error {
 	address := os.Getenv("NOTIFY_SOCKET")
 	if address == "" {
 		return nil

@@ -1,4 +1,4 @@
-package vault
+package statedir
 
 import (
 	"context"
@@ -15,16 +15,16 @@ import (
 	"stasis/store"
 )
 
-// lockName is the file whose lock whoever uses a state directory holds. It names the
+// LockName is the file whose lock whoever uses a state directory holds. It names the
 // process.
-const lockName = "lock"
+const LockName = "lock"
 
-// lockPatiently is lock with a wait for a process that is about to end: one that
+// Lock is tryLock with a wait for a process that is about to end: one that
 // serves nobody.
-func lockPatiently(ctx context.Context, state string) (*os.File, error) {
+func Lock(ctx context.Context, state string) (*os.File, error) {
 	end := time.Now().Add(lockWait)
 	for {
-		f, err := lock(state)
+		f, err := tryLock(state)
 		if !errors.Is(err, store.Conflict) || time.Now().After(end) {
 			return f, err
 		}
@@ -39,10 +39,10 @@ func lockPatiently(ctx context.Context, state string) (*os.File, error) {
 	}
 }
 
-// lock takes the state directory for this process, until the file it gives is
+// tryLock takes the state directory for this process, until the file it gives is
 // closed or the process ends. Conflict, with the other's process id, if it is in use.
-func lock(state string) (*os.File, error) {
-	path := filepath.Join(state, lockName)
+func tryLock(state string) (*os.File, error) {
+	path := filepath.Join(state, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
@@ -68,14 +68,14 @@ func inUse(state string, f *os.File) error {
 	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}
 	if pid := strings.TrimSpace(string(buf[:n])); pid != "" {
 		e.Detail = "it is in use by pid " + pid
-		e.Hint = "a daemon whose mount was taken away while it was in use ends with its last user, or with `kill " + pid + "`, which loses nothing"
+		e.Hint = "if it serves nobody any more it ends by itself, or with `kill " + pid + "`, which loses nothing"
 	}
 	return e
 }
 
 // Locked reports whether a process uses the state directory.
 func Locked(state string) bool {
-	f, err := os.Open(filepath.Join(state, lockName))
+	f, err := os.Open(filepath.Join(state, LockName))
 	if err != nil {
 		return false // nobody ever locked it
 	}

@@ -1,4 +1,8 @@
-package vault
+// Package api has what the commands ask of a vault or a peer, and what these answer: the
+// JSON of the control socket and of `--json`.
+//
+// Invariant: the fields of what `--json` prints are never renamed or given another meaning.
+package api
 
 import (
 	"time"

@@ -1,4 +1,4 @@
-package vault
+package statedir
 
 import (
 	"errors"
@@ -6,16 +6,17 @@ import (
 	"os"
 	"sync"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"stasis/cmd/internal/mounts"
 )
 
-const (
-	// MaxLog is the size, in bytes, at which the log is rotated; the one before is kept,
-	// so that both together stay below twice as much.
-	MaxLog = 8 << 20
-	// oldSuffix names the log before.
-	oldSuffix = ".1"
-)
+// LogName is the log in a state directory.
+const LogName = "stasis.log"
+
+// OldSuffix names the log before.
+const OldSuffix = ".1"
 
 // LogFile is a log of bounded size. It may be written concurrently.
 type LogFile struct {
@@ -64,7 +65,7 @@ func (l *LogFile) Write(p []byte) (int, error) {
 }
 
 func (l *LogFile) rotate() error {
-	if err := os.Rename(l.path, l.path+oldSuffix); err != nil {
+	if err := os.Rename(l.path, l.path+OldSuffix); err != nil {
 		l.size = 0 // tried again one file's length later
 		return nil
 	}
@@ -80,4 +81,25 @@ func (l *LogFile) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.file.Close()
+}
+
+// NewLog gives a log into the bounded file at path, or onto standard error if that is
+// empty. With stderr, what else the process says there goes into the file too.
+func NewLog(path string, level logrus.Level, stderr bool) (*logrus.Logger, error) {
+	log := logrus.New()
+	log.SetLevel(level)
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true})
+	if path == "" {
+		return log, nil
+	}
+	path, err := mounts.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := OpenLog(path, stderr)
+	if err != nil {
+		return nil, err
+	}
+	log.SetOutput(file)
+	return log, nil
 }

@@ -1,0 +1,14 @@
+package statedir
+
+import "time"
+
+const (
+	// lockWait is how long an opening waits for another process to let go of the state
+	// directory: a daemon whose work is done still syncs for a moment.
+	lockWait = 10 * time.Second
+	// lockPoll is how often it looks.
+	lockPoll = 50 * time.Millisecond
+	// MaxLog is the size, in bytes, at which a log is rotated; the one before is kept,
+	// so that both together stay below twice as much.
+	MaxLog = 8 << 20
+)
