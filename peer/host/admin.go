@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sirupsen/logrus"
 	"github.com/zeebo/blake3"
@@ -353,11 +355,21 @@ func (h *Host) redeemIn(tx *ledger.Tx, r wire.Redeem, fingerprint [32]byte, o *o
 		}
 		rec.since = now
 	}
-	rec.revoked, rec.fingerprint, rec.quota, rec.name = false, fingerprint, in.quota, r.Name
+	rec.revoked, rec.fingerprint, rec.quota, rec.name = false, fingerprint, in.quota, printable(r.Name)
 	in.owner = r.Owner
 	tx.Put(k, in.encode())
 	tx.Put(key(tableOwner, r.Owner[:]), rec.encode())
 	return rec, false, nil
+}
+
+// printable keeps what can be shown in a list of a name that a stranger chose.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			return r
+		}
+		return -1
+	}, name)
 }
 
 // welcome lets the owner in.

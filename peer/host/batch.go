@@ -26,14 +26,15 @@ func (o *owner) putBatch(ctx context.Context, rs []store.PutRequest) []store.Put
 	}
 	for len(small) > 0 {
 		n, bytes := partOf(rs, small)
-		if err := o.h.memory.Acquire(ctx, bytes); err != nil {
+		release, err := o.remember(ctx, bytes)
+		if err != nil {
 			for _, i := range small {
-				out[i].Err = context.Cause(ctx)
+				out[i].Err = err
 			}
 			break
 		}
 		o.putPart(ctx, rs, small[:n], out)
-		o.h.memory.Release(bytes)
+		release()
 		small = small[n:]
 	}
 	for _, i := range other {
@@ -82,7 +83,7 @@ func (o *owner) putPart(ctx context.Context, rs []store.PutRequest, which []int,
 	if len(items) == 0 {
 		return
 	}
-	o.deliver(ctx, items, o.h.light, o.storeItems)
+	o.deliver(ctx, items, o.lightLane(), o.storeItems)
 	for k, it := range items {
 		out[at[k]] = store.PutResult{Receipts: it.receipts, Err: it.err}
 	}

@@ -58,8 +58,9 @@ type Host struct {
 
 	ctx    context.Context // ends when Close has waited long enough
 	cancel context.CancelCauseFunc
-	tended chan struct{} // closed when the tending has ended
-	quit   chan struct{} // closed when it shall
+	tended chan struct{}   // closed when the tending has ended
+	quit   context.Context // ends when it shall
+	stop   context.CancelFunc
 
 	resident struct {
 		sync.Mutex
@@ -103,9 +104,10 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		memory: semaphore.NewWeighted(MemoryBytes), uploads: make(slots, UploadsAtOnce),
 		light: make(slots, LightAtOnce), heavy: make(slots, HeavyAtOnce),
 		owners: make(map[store.OwnerID]*owner), known: make(map[[32]byte]*owner),
-		tended: make(chan struct{}), quit: make(chan struct{}),
+		tended: make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
+	h.quit, h.stop = context.WithCancel(h.ctx)
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
 	if err := h.load(ctx); err != nil {
@@ -204,7 +206,7 @@ func (h *Host) Close(ctx context.Context) error {
 		<-h.tended
 		return nil
 	}
-	close(h.quit)
+	h.stop()
 	<-h.tended
 	for _, o := range h.all() {
 		o.events.end()

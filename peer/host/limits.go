@@ -33,16 +33,25 @@ const (
 	// partCrates and partBytes bound what of a batch is handled together.
 	partCrates = 256
 	partBytes  = 16 << 20
-	// PutsAnOwner is how many puts of one owner go on at once; the others wait their turn,
-	// and hold up nobody else.
-	PutsAnOwner = 8
-	// UploadsAtOnce is how many crates are written to the spool at once over all owners, a
-	// block of memory each.
-	UploadsAtOnce = 128
+	// MemoryAnOwner is the part of it that one owner may have.
+	MemoryAnOwner = 32 << 20
+	// SmallAnOwner and LargeAnOwner are how many puts of one owner go on at once, a batch
+	// being one; the others wait their turn, and hold up nobody else.
+	SmallAnOwner = 4
+	LargeAnOwner = 8
+	// UploadsAtOnce is how many crates are received at once over all owners, with a chunk of
+	// memory each.
+	UploadsAtOnce = 512
+	// chunkSize is how many bytes of an upload are read at a time.
+	chunkSize = 256 << 10
 	// LightAtOnce and HeavyAtOnce are how many puts of small and of large crates the store
-	// works on at once. Each kind has its own places, so that neither waits for the other.
+	// works on at once. Each kind has its own places, so that neither waits for the other;
+	// of either one owner may have half.
 	LightAtOnce = 8
 	HeavyAtOnce = 4
+	// deliverLimit bounds how long a crate that was received wholly may take to be verified,
+	// synced and recorded, whether or not its sender still waits: 64 GiB on a slow disk.
+	deliverLimit = 30 * time.Minute
 	// itemsAnUpdate is how many crates stand in one update of the ledger, which takes 100
 	// keys; each has three.
 	itemsAnUpdate = 30

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"stasis/peer/identity"
 	"stasis/store"
 	"stasis/store/booking"
@@ -25,9 +27,12 @@ type owner struct {
 	// mirrors are held while the store is asked for, or gives back, what a reservation
 	// of the owner needs. By the owner's id of it.
 	mirrors locks[store.ReservationID]
-	puts    slots
-	streams slots
-	events  ring
+	// Places of this owner: of puts under way, and of those that the store works on.
+	smalls, larges slots
+	light, heavy   slots
+	streams        slots
+	memory         *semaphore.Weighted
+	events         ring
 
 	mu        sync.Mutex
 	rec       ownerRecord
@@ -56,7 +61,8 @@ type lease struct {
 func (h *Host) newOwner(id store.OwnerID, rec ownerRecord) *owner {
 	o := &owner{
 		h: h, id: id, number: rec.number, rec: rec,
-		puts: make(slots, PutsAnOwner), streams: make(slots, StreamsAnOwner),
+		smalls: make(slots, SmallAnOwner), larges: make(slots, LargeAnOwner), streams: make(slots, StreamsAnOwner),
+		light: make(slots, LightAtOnce/2), heavy: make(slots, HeavyAtOnce/2), memory: semaphore.NewWeighted(MemoryAnOwner),
 		leases: make(map[store.ReservationID]*lease), ended: make(map[*lease]struct{}),
 		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]time.Time),
 	}

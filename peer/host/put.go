@@ -108,15 +108,51 @@ type item struct {
 
 // putSmall reads a crate into memory, so that the store never waits for a sender.
 func (o *owner) putSmall(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
-	if err := o.h.memory.Acquire(ctx, r.Size); err != nil {
-		return nil, context.Cause(ctx)
+	release, err := o.remember(ctx, r.Size)
+	if err != nil {
+		return nil, err
 	}
-	defer o.h.memory.Release(r.Size)
+	defer release()
 	it := o.receive(ctx, r)
 	if it.err == nil {
-		o.deliver(ctx, []*item{it}, o.h.light, o.storeItems)
+		o.deliver(ctx, []*item{it}, o.lightLane(), o.storeItems)
 	}
 	return it.receipts, it.err
+}
+
+// remember takes memory for so many bytes, of the owner's part and of the whole.
+func (o *owner) remember(ctx context.Context, bytes int64) (release func(), err error) {
+	if err := o.memory.Acquire(ctx, bytes); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := o.h.memory.Acquire(ctx, bytes); err != nil {
+		o.memory.Release(bytes)
+		return nil, context.Cause(ctx)
+	}
+	return func() { o.h.memory.Release(bytes); o.memory.Release(bytes) }, nil
+}
+
+// lane is where a put waits for its turn at the store: for a place of the owner's, then
+// for one of all.
+type lane []slots
+
+func (o *owner) lightLane() lane { return lane{o.light, o.h.light} }
+func (o *owner) heavyLane() lane { return lane{o.heavy, o.h.heavy} }
+
+func (l lane) take(ctx context.Context) error {
+	for i, s := range l {
+		if err := s.take(ctx); err != nil {
+			l[:i].give()
+			return err
+		}
+	}
+	return nil
+}
+
+func (l lane) give() {
+	for _, s := range l {
+		s.give()
+	}
 }
 
 // receive takes the space of a small crate and reads it.
@@ -241,10 +277,10 @@ func wrong(id store.CrateID, detail string) error {
 // deliver takes crates into the store: first the intent is durable, then the store has
 // the crate, then the record is durable, and only then there is a receipt. It ends each
 // item's claim. into brings the items into the store and says what became of each.
-func (o *owner) deliver(ctx context.Context, items []*item, lane slots, into func(context.Context, []*item)) {
-	err := lane.take(ctx)
+func (o *owner) deliver(ctx context.Context, items []*item, turn lane, into func(context.Context, []*item)) {
+	err := turn.take(ctx)
 	if err == nil {
-		defer lane.give()
+		defer turn.give()
 		err = o.intend(ctx, items)
 	}
 	if err != nil {
@@ -338,7 +374,11 @@ func (o *owner) land(tx *ledger.Tx, id store.CrateID, rec crateRecord, inner sto
 	if rec.size > SmallCrate {
 		tx.Delete(o.key(tablePartial, id[:]...))
 	}
-	if o.leaseOf(inner) != nil {
+	alive, err := o.holds(tx, inner)
+	if err != nil {
+		return err
+	}
+	if alive {
 		drawn := int64(0)
 		v, ok, err := tx.Get(o.key(tableDrawn, inner[:]...))
 		if err == nil && ok {
@@ -350,6 +390,21 @@ func (o *owner) land(tx *ledger.Tx, id store.CrateID, rec crateRecord, inner sto
 		tx.Put(o.key(tableDrawn, inner[:]...), encodeDrawn(drawn+charge))
 	}
 	return o.count(tx, charge, 1)
+}
+
+// holds reports, within an update, whether a reservation of the store stands for one of
+// the owner's.
+func (o *owner) holds(tx *ledger.Tx, inner store.ReservationID) (bool, error) {
+	l := o.leaseOf(inner)
+	if l == nil {
+		return false, nil
+	}
+	v, ok, err := tx.Get(o.key(tableTerms, l.id[:]...))
+	if err != nil || !ok {
+		return false, err
+	}
+	r, err := decodeTermsRecord(v)
+	return r.inner == inner, err
 }
 
 // abandon ends items that the store has refused. Where it is not sure that the store has

@@ -278,13 +278,11 @@ type partialRecord struct {
 	root        store.Digest
 	reservation store.ReservationID // the owner's
 	file        [16]byte            // its name in the spool
-	began       time.Time
 }
 
 func (r partialRecord) encode() []byte {
 	b := binary.BigEndian.AppendUint64([]byte{recordVersion, byte(r.form)}, uint64(r.size))
-	b = append(append(append(b, r.root[:]...), r.reservation[:]...), r.file[:]...)
-	return binary.BigEndian.AppendUint64(b, uint64(r.began.Unix()))
+	return append(append(append(b, r.root[:]...), r.reservation[:]...), r.file[:]...)
 }
 
 func decodePartial(b []byte) (r partialRecord, err error) {
@@ -294,7 +292,6 @@ func decodePartial(b []byte) (r partialRecord, err error) {
 	in.bytes(r.root[:])
 	in.bytes(r.reservation[:])
 	in.bytes(r.file[:])
-	r.began = time.Unix(in.int64(), 0)
 	if r.form > store.Sealed || r.size < 1 || r.size > store.MaxCrate {
 		in.bad = true
 	}

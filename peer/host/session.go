@@ -119,10 +119,14 @@ func (s *Session) Release(ctx context.Context, id store.ReservationID) error {
 // broken off stands, if its digest is known.
 func (s *Session) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
 	return call(ctx, s, opPut, r.Crate.String(), true, func(ctx context.Context) ([]store.Receipt, error) {
-		if err := s.o.puts.take(ctx); err != nil {
+		places := s.o.larges
+		if r.Size <= SmallCrate {
+			places = s.o.smalls
+		}
+		if err := places.take(ctx); err != nil {
 			return nil, err
 		}
-		defer s.o.puts.give()
+		defer places.give()
 		return s.o.put(ctx, r)
 	})
 }
@@ -130,10 +134,10 @@ func (s *Session) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt,
 // PutBatch is store.Batcher's.
 func (s *Session) PutBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
 	out, err := call(ctx, s, "put crates", "", true, func(ctx context.Context) ([]store.PutResult, error) {
-		if err := s.o.puts.take(ctx); err != nil {
+		if err := s.o.smalls.take(ctx); err != nil {
 			return nil, err
 		}
-		defer s.o.puts.give()
+		defer s.o.smalls.give()
 		return s.o.putBatch(ctx, rs), nil
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -103,6 +104,8 @@ type partial struct {
 	from  int64 // the first block whose digest is known: those before lay here at the start
 	begun bool  // the ledger has its record
 	claim *claim
+	// rested is since when nobody sends it, by booking.Clock.
+	rested time.Duration
 }
 
 // loadPartials brings back the uploads that a stop has interrupted.
@@ -113,7 +116,7 @@ func (o *owner) loadPartials() error {
 		if err != nil {
 			return err
 		}
-		p := &partial{id: store.CrateID(k[len(k)-16:]), rec: rec, path: o.h.spoolPath(rec.file), begun: true}
+		p := &partial{id: store.CrateID(k[len(k)-16:]), rec: rec, path: o.h.spoolPath(rec.file), begun: true, rested: o.h.o.Clock.Boot()}
 		info, err := os.Lstat(p.path)
 		if o.h.o.Spool != "" && err == nil && info.Mode().IsRegular() {
 			p.from = min(info.Size(), rec.size) / store.BlockSize
@@ -168,7 +171,7 @@ func (o *owner) begin(r store.PutRequest) (*partial, error) {
 		return nil, err
 	}
 	p = &partial{id: r.Crate, claim: c, rec: partialRecord{
-		form: r.Form, size: r.Size, reservation: r.Reservation, file: uuid.New(), began: o.h.o.Clock.Wall(),
+		form: r.Form, size: r.Size, reservation: r.Reservation, file: uuid.New(),
 	}}
 	if r.Expect != nil {
 		p.rec.root = *r.Expect
@@ -222,6 +225,7 @@ func (o *owner) rest(p *partial) {
 		o.drop(p)
 		return
 	}
+	p.rested = o.h.o.Clock.Boot()
 	o.mu.Lock()
 	full := len(o.partials) >= PartialsAnOwner
 	if !full {
@@ -259,7 +263,7 @@ func (o *owner) dropOldest(reservation store.ReservationID) bool {
 	var oldest *partial
 	o.mu.Lock()
 	for _, p := range o.partials {
-		if p.claim.lease.id == reservation && (oldest == nil || p.rec.began.Before(oldest.rec.began)) {
+		if p.claim.lease.id == reservation && (oldest == nil || p.rested < oldest.rested) {
 			oldest = p
 		}
 	}

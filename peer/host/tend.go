@@ -15,14 +15,11 @@ func (h *Host) tend() {
 	defer t.Stop()
 	for {
 		select {
-		case <-h.quit:
+		case <-h.quit.Done():
 			return
 		case <-t.C:
 			for _, o := range h.all() {
-				select {
-				case <-h.quit:
-					return
-				default:
+				if h.quit.Err() == nil {
 					o.tend()
 				}
 			}
@@ -31,7 +28,7 @@ func (h *Host) tend() {
 }
 
 func (o *owner) tend() {
-	ctx, cancel := context.WithTimeout(o.h.ctx, undoLimit)
+	ctx, cancel := context.WithTimeout(o.h.quit, undoLimit)
 	defer cancel()
 	log := o.h.log.WithField("owner", o.id.String()[:16])
 	o.mu.Lock()
@@ -49,8 +46,8 @@ func (o *owner) tend() {
 	if err := o.remirror(ctx); err != nil {
 		log.WithError(err).Warn("reservations could not be brought in step with the store; it is tried again")
 	}
-	stale := o.h.o.Clock.Wall().Add(-PartialKept)
-	o.dropPartials(func(p *partial) bool { return p.rec.began.Before(stale) })
+	now := o.h.o.Clock.Boot()
+	o.dropPartials(func(p *partial) bool { return now-p.rested > PartialKept })
 	for _, id := range o.overdue() {
 		if err := o.settle(ctx, id); err != nil {
 			log.WithError(err).WithField("crate", id.String()).Warn("an interrupted put could not be looked into; it is tried again")

@@ -8,13 +8,14 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"stasis/store"
 	"stasis/store/ledger"
 )
 
-var blockBuffers = sync.Pool{New: func() any { b := make([]byte, store.BlockSize); return &b }}
+var chunks = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
 
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
@@ -62,38 +63,49 @@ func (o *owner) fill(ctx context.Context, p *partial, r store.PutRequest) error 
 	if err := o.openPartial(p, r.Expect != nil); err != nil {
 		return diskError(opPut, err)
 	}
-	if p.have == p.rec.size {
-		return diskError(opPut, p.hashOld())
-	}
-	src, err := openSource(ctx, r, p.have)
-	if err != nil {
-		return err
-	}
-	defer src.close()
-	buf := blockBuffers.Get().(*[]byte)
-	defer blockBuffers.Put(buf)
-	flushed := p.have
-	for i := p.have / store.BlockSize; i < store.Blocks(r.Size); i++ {
-		block := (*buf)[:store.BlockLen(r.Size, i)]
-		if err := src.full(block, p.have); err != nil {
+	if p.have < p.rec.size {
+		src, err := openSource(ctx, r, p.have)
+		if err != nil {
 			return err
 		}
-		if _, err := p.file.WriteAt(block, p.have); err != nil {
-			return diskError(opPut, err)
+		defer src.close()
+		if err := o.copyIn(p, src); err != nil {
+			return err
 		}
-		p.sums[i] = store.SumBlock(block)
-		p.have += int64(len(block))
-		o.h.spooled(int64(len(block)))
-		if p.have-flushed >= flushEvery {
-			// So that the sync at the end has little left to do. Not all filesystems can.
-			_ = unix.SyncFileRange(int(p.file.Fd()), flushed, p.have-flushed, unix.SYNC_FILE_RANGE_WRITE)
-			flushed = p.have
-		}
-	}
-	if err := src.end(); err != nil {
-		return err
 	}
 	return diskError(opPut, p.hashOld())
+}
+
+// copyIn writes what the source gives to the file, and counts it block by block.
+func (o *owner) copyIn(p *partial, src *source) error {
+	buf := chunks.Get().(*[]byte)
+	defer chunks.Put(buf)
+	h := blake3.New()
+	flushed := p.have
+	for at := p.have; at < p.rec.size; {
+		end := min(p.have+store.BlockSize, p.rec.size)
+		chunk := (*buf)[:min(chunkSize, end-at)]
+		if err := src.full(chunk, at); err != nil {
+			return err
+		}
+		if _, err := p.file.WriteAt(chunk, at); err != nil {
+			return diskError(opPut, err)
+		}
+		h.Write(chunk)
+		if at += int64(len(chunk)); at < end {
+			continue
+		}
+		h.Sum(p.sums[p.have/store.BlockSize][:0])
+		h.Reset()
+		o.h.spooled(at - p.have)
+		p.have = at
+		if at-flushed >= flushEvery {
+			// So that the sync at the end has little left to do. Not all filesystems can.
+			_ = unix.SyncFileRange(int(p.file.Fd()), flushed, at-flushed, unix.SYNC_FILE_RANGE_WRITE)
+			flushed = at
+		}
+	}
+	return src.end()
 }
 
 // openPartial opens an upload's file where it stands and, if it can be resumed later,
@@ -104,9 +116,18 @@ func (o *owner) openPartial(p *partial, resumable bool) error {
 	}
 	var err error
 	if p.file == nil {
-		if p.file, err = os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		if p.file, err = os.OpenFile(p.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
 			return err
 		}
+	}
+	info, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < p.have {
+		// A call that was given up has taken the file after all.
+		o.h.spooled(-p.have)
+		p.have, p.from = 0, 0
 	}
 	if err := p.file.Truncate(p.have); err != nil {
 		return err
@@ -124,40 +145,58 @@ func (o *owner) openPartial(p *partial, resumable bool) error {
 
 // hashOld gives the digests of blocks that lay in the file when the host was started.
 func (p *partial) hashOld() error {
-	buf := blockBuffers.Get().(*[]byte)
-	defer blockBuffers.Put(buf)
-	for i := range p.from {
-		block := (*buf)[:store.BlockLen(p.rec.size, i)]
-		if _, err := p.file.ReadAt(block, i*store.BlockSize); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
+	for ; p.from > 0; p.from-- {
+		i := p.from - 1
+		h := blake3.New()
+		if _, err := io.Copy(h, io.NewSectionReader(p.file, i*store.BlockSize, store.BlockSize)); err != nil {
 			return err
 		}
-		p.sums[i] = store.SumBlock(block)
+		h.Sum(p.sums[i][:0])
 	}
-	p.from = 0
 	return nil
 }
 
-// bring takes a complete upload, whose bytes have the root, into the store.
+// bring takes a complete upload, whose bytes have the root, into the store. It goes on
+// when the sender has gone: all bytes would have to be sent again.
 func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root store.Digest) ([]store.Receipt, error) {
+	resumable := r.Expect != nil
 	r.Expect = &root
 	r.Source = fileSource(p.path)
+	o.mu.Lock()
+	life := o.ctx
+	o.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverLimit)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
 	it := &item{r: r, claim: p.claim}
-	o.deliver(ctx, []*item{it}, o.h.heavy, func(ctx context.Context, _ []*item) {
+	o.deliver(ctx, []*item{it}, o.heavyLane(), func(ctx context.Context, _ []*item) {
 		it.receipts, it.err = o.adopt(ctx, p, it)
 	})
-	if it.err == nil {
+	switch {
+	case it.err == nil:
 		p.begun = false // its record went with the landing
-	}
-	// The store has it, or it is not worth keeping without its space.
-	o.drop(p)
-	if errors.Is(it.err, store.Corrupt) {
+		o.drop(p)
+	case errors.Is(it.err, store.Corrupt):
 		// What was received was right: it is this disk that lost it.
+		o.drop(p)
 		it.err = &store.Error{Kind: store.Unavailable, Op: opPut, Subject: r.Crate.String(), Detail: "the peer's disk did not keep what was sent", Err: it.err}
+	case errors.Is(it.err, store.Unavailable) && resumable:
+		o.restAgain(p)
+	default:
+		o.drop(p)
 	}
 	return it.receipts, it.err
+}
+
+// restAgain leaves a complete upload that the store did not take, its space held anew.
+func (o *owner) restAgain(p *partial) {
+	c, err := o.take(p.rec.reservation, p.id, p.rec.size)
+	if err != nil {
+		o.drop(p)
+		return
+	}
+	p.claim = c
+	o.rest(p)
 }
 
 // adopt has the store take the file, or copy it where it can't.
@@ -185,8 +224,8 @@ func (o *owner) putDirect(ctx context.Context, r store.PutRequest) ([]store.Rece
 		return nil, err
 	}
 	it := &item{r: r, claim: c}
-	// The store waits for the sender: a place of its own kind, so that it holds up nobody.
-	o.deliver(ctx, []*item{it}, make(slots, 1), o.storeItems)
+	// The store waits for the sender: it takes nobody's turn.
+	o.deliver(ctx, []*item{it}, nil, o.storeItems)
 	return it.receipts, it.err
 }
 
