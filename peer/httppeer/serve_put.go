@@ -1,0 +1,270 @@
+package httppeer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stasis/peer/wire"
+	"stasis/store"
+)
+
+// incoming is the content of a crate that a request brings: it can be opened once, where
+// the request's bytes begin.
+type incoming struct {
+	x            *exchange
+	from, length int64 // bytes
+
+	mu     sync.Mutex
+	used   bool
+	wanted int64 // where the bytes are wanted from, if not where the request begins; else -1
+}
+
+// OpenAt gives the bytes from offset, if that is where they begin.
+func (s *incoming) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used {
+		return nil, &store.Error{Kind: store.Unavailable, Op: "receive a crate", Detail: "its bytes come once in a request"}
+	}
+	s.used = true
+	if offset != s.from {
+		s.wanted = offset
+		return nil, elsewhere(offset)
+	}
+	return &content{x: s.x, left: s.length}, nil
+}
+
+func (s *incoming) elsewhere() (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted, s.wanted >= 0
+}
+
+func elsewhere(offset int64) error {
+	return &store.Error{Kind: store.Unavailable, Op: "receive a crate", Detail: "its bytes are wanted from offset " + strconv.FormatInt(offset, 10),
+		Hint: "send them from there, with a Content-Range"}
+}
+
+// content is the body of a request that must have so many bytes. A chunked body that ends as
+// it should, but short, was given up by its sender; one that breaks off belongs to a link
+// that broke, and its bytes are worth keeping.
+type content struct {
+	x     *exchange
+	left  int64
+	ended atomic.Bool // nothing is to be read any more
+}
+
+func (c *content) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := bounded{x: c.x}.Read(p)
+	c.left -= int64(n)
+	if err == nil && c.left >= 0 {
+		return n, nil
+	}
+	c.ended.Store(err != nil || c.left == 0)
+	switch {
+	case c.left < 0:
+		return 0, &store.Error{Kind: store.Corrupt, Op: "receive a crate", Detail: "there are more bytes than was said"}
+	case err == io.EOF && c.left == 0:
+		return n, io.EOF
+	case err == io.EOF:
+		return n, wire.Aborted()
+	}
+	return n, &store.Error{Kind: store.Unavailable, Op: "receive a crate", Detail: "the link broke", Err: err}
+}
+
+// Close ends a read that waits. After the last byte it must not: net/http then watches the
+// connection for the caller's going.
+func (c *content) Close() error {
+	if !c.ended.Load() {
+		c.x.readUntil(time.Now())
+	}
+	return nil
+}
+
+// head is what the request's header says of a crate.
+func (x *exchange) head() (wire.PutHead, error) {
+	id, err := x.crate()
+	if err != nil {
+		return wire.PutHead{}, err
+	}
+	return readHead(id, x.r.Header)
+}
+
+// brings tells which bytes the body of a put has. All up to the end must come.
+func brings(h *wire.PutHead, r *http.Request) (from, length int64, err error) {
+	size := r.ContentLength
+	from, length = 0, size
+	if s := r.Header.Get("Content-Range"); s != "" {
+		if from, length, size, err = parseContentRange(s); err != nil {
+			return 0, 0, err
+		}
+		if from+length != size {
+			return 0, 0, malformed("the bytes end at %d of %d: all up to the end must come", from+length, size)
+		}
+	} else if size < 0 {
+		return 0, 0, malformed("neither a Content-Length nor a Content-Range says how many bytes there are")
+	}
+	if h.Size != 0 && h.Size != size || r.ContentLength >= 0 && r.ContentLength != length {
+		return 0, 0, malformed("the header tells several sizes")
+	}
+	h.Size = size
+	return from, length, nil
+}
+
+// put receives one crate.
+func put(x *exchange) error {
+	head, err := x.head()
+	if err != nil {
+		return err
+	}
+	from, length, err := brings(&head, x.r)
+	if err != nil {
+		return err
+	}
+	r, err := head.Request()
+	if err != nil {
+		return err
+	}
+	src := &incoming{x: x, from: from, length: length, wanted: -1}
+	r.Source = src
+	receipts, err := x.session.Put(x.r.Context(), r)
+	if err == nil {
+		return x.answer(http.StatusCreated, wire.Receipts{Receipts: wire.FromReceipts(receipts)})
+	}
+	if wanted, ok := src.elsewhere(); ok {
+		x.w.Header().Set(headerOffset, strconv.FormatInt(wanted, 10))
+		x.failWith(wire.FromError(elsewhere(wanted)), http.StatusConflict)
+		return nil
+	}
+	return err
+}
+
+// sourceFunc is a source made of its one method.
+type sourceFunc func(offset int64) error
+
+func (f sourceFunc) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
+	return nil, f(offset)
+}
+
+// standing tells where an upload stands: a put is begun, and ends where it asks for bytes.
+func standing(x *exchange) error {
+	head, err := x.head()
+	if err != nil {
+		return err
+	}
+	r, err := head.Request()
+	if err != nil {
+		return err
+	}
+	at, asked := int64(0), false
+	r.Source = sourceFunc(func(offset int64) error {
+		at, asked = offset, true
+		return elsewhere(offset)
+	})
+	_, err = x.session.Put(x.r.Context(), r)
+	switch {
+	case asked:
+	case err != nil:
+		return err
+	default:
+		at = r.Size // the crate is there
+	}
+	x.w.Header().Set(headerOffset, strconv.FormatInt(at, 10))
+	return x.answer(http.StatusOK, wire.Begin{Offset: at})
+}
+
+// giveUp has an upload forgotten: a put is begun whose source says that it was given up.
+func giveUp(x *exchange) error {
+	head, err := x.head()
+	if err != nil {
+		return err
+	}
+	r, err := head.Request()
+	if err != nil {
+		return err
+	}
+	asked := false
+	r.Source = sourceFunc(func(int64) error {
+		asked = true
+		return wire.Aborted()
+	})
+	if _, err = x.session.Put(x.r.Context(), r); err != nil && !asked {
+		return err
+	}
+	return x.done()
+}
+
+// batch receives many small crates, into memory that is bounded over all callers.
+func batch(x *exchange) error {
+	ctx := x.r.Context()
+	if err := x.s.memory.Acquire(ctx, maxBatchHead); err != nil {
+		return err
+	}
+	defer x.s.memory.Release(maxBatchHead)
+	body := bufio.NewReaderSize(bounded{x, time.Now().Add(wire.StallLimit)}, maxBatchHead)
+	head, total, err := readBatchHead(body)
+	if err != nil {
+		return err
+	}
+	if err := x.s.memory.Acquire(ctx, total); err != nil {
+		return err
+	}
+	defer x.s.memory.Release(total)
+	text := make([]byte, total)
+	until := time.Now().Add(wire.StallLimit + time.Duration(total/slowestBatch)*time.Second)
+	rest := io.MultiReader(io.LimitReader(body, int64(body.Buffered())), bounded{x, until})
+	if _, err := io.ReadFull(rest, text); err != nil {
+		return &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
+	}
+	if n, err := io.ReadFull(rest, make([]byte, 1)); n > 0 || err != io.EOF {
+		return malformed("a batch has more bytes than its crates")
+	}
+	rs := make([]store.PutRequest, len(head.Crates))
+	for i := range rs {
+		if rs[i], err = head.Crates[i].Request(); err != nil {
+			return err
+		}
+		n := rs[i].Size
+		rs[i].Source, text = memorySource(text[:n:n]), text[n:]
+	}
+	return x.answer(http.StatusOK, wire.FromResults(x.session.PutBatch(ctx, rs)))
+}
+
+// readBatchHead reads the line before the content of a batch.
+func readBatchHead(body *bufio.Reader) (head wire.Batch, total int64, err error) {
+	line, err := body.ReadSlice('\n')
+	switch {
+	case errors.Is(err, bufio.ErrBufferFull), err == io.EOF:
+		return head, 0, malformed("a batch begins with a line of JSON, %d bytes at most", maxBatchHead)
+	case err != nil:
+		return head, 0, &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
+	}
+	if err := json.Unmarshal(line, &head); err != nil {
+		return head, 0, malformed("the first line of a batch is not its JSON: %v", err)
+	}
+	total, err = head.Check()
+	return head, total, err
+}
+
+// memorySource is content in memory.
+type memorySource []byte
+
+// OpenAt never fails within the content.
+func (m memorySource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
+	if offset < 0 || offset > int64(len(m)) {
+		return nil, malformed("an offset of %d in %d bytes", offset, len(m))
+	}
+	return io.NopCloser(bytes.NewReader(m[offset:])), nil
+}

@@ -1,0 +1,214 @@
+package httppeer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/semaphore"
+
+	"stasis/peer/wire"
+	"stasis/store"
+)
+
+// Options of a Server. Service, TLS and Fingerprint must be given.
+type Options struct {
+	Service wire.Service
+	// TLS asks for a client certificate and accepts any: the service decides by its
+	// fingerprint.
+	TLS         *tls.Config
+	Fingerprint func(*x509.Certificate) string
+	Log         logrus.FieldLogger
+	// Connections and Memory bound how many connections there are at a time and the content
+	// of batches, in bytes; 0 means MaxConnections and BatchMemory.
+	Connections int
+	Memory      int64
+}
+
+// Server serves a wire.Service.
+type Server struct {
+	o      Options
+	http   *http.Server
+	mux    *http.ServeMux
+	memory *semaphore.Weighted
+	links  links
+	// draining ends what would go on for ever, ended all there is.
+	draining, ended context.Context
+	drain, end      context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	busy   sync.WaitGroup
+}
+
+// NewServer makes a server. Serve runs it.
+func NewServer(o Options) *Server {
+	if o.Connections == 0 {
+		o.Connections = MaxConnections
+	}
+	if o.Memory == 0 {
+		o.Memory = BatchMemory
+	}
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
+	o.Memory = max(o.Memory, wire.MaxBatchBytes+maxBatchHead, wire.MaxHead)
+	s := &Server{o: o, memory: semaphore.NewWeighted(o.Memory)}
+	s.links.most = max(1, o.Connections/2)
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.ended, s.end = context.WithCancel(context.Background())
+	s.mux = s.routes()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	s.http = &http.Server{
+		Handler: s, Protocols: protocols, ReadHeaderTimeout: headerLimit, IdleTimeout: idleLimit, MaxHeaderBytes: maxHeader,
+		BaseContext: func(net.Listener) context.Context { return s.ended }, ConnContext: withLink, ConnState: s.links.state,
+		ErrorLog: log.New(logWriter{o.Log}, "", 0),
+	}
+	return s
+}
+
+// Serve serves a listener until Close or Drain.
+func (s *Server) Serve(l net.Listener) error {
+	c := s.o.TLS.Clone()
+	c.NextProtos, c.DynamicRecordSizingDisabled = []string{"http/1.1"}, true
+	err := s.http.Serve(tls.NewListener(netutil.LimitListener(probing{l}, s.o.Connections), c))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Drain takes no further calls and waits for those under way until ctx ends, which ends
+// them.
+func (s *Server) Drain(ctx context.Context) {
+	s.drain()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.o.Log.WithError(err).Warn("requests are cut off")
+	}
+	s.Close()
+}
+
+// Close ends everything at once.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.drain()
+	s.end()
+	if err := s.http.Close(); err != nil {
+		s.o.Log.WithError(err).Debug("closing the listener")
+	}
+	s.busy.Wait()
+}
+
+// enter counts a request in, so that Close waits for it.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.busy.Add(1)
+	return true
+}
+
+// ServeHTTP is http.Handler's.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{s: s, w: w, r: r, control: http.NewResponseController(w)}
+	if !s.enter() {
+		x.fail(&store.Error{Kind: store.Unavailable, Op: "serve the request", Detail: "the peer is going down"})
+		return
+	}
+	defer s.busy.Done()
+	defer x.recovered()
+	x.expectBody()
+	if err := s.admit(x); err != nil {
+		x.fail(err)
+		return
+	}
+	if r.URL.Path == pathRedeem && r.Method == http.MethodPost {
+		x.finish(redeem(x))
+		return
+	}
+	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+}
+
+// admit opens the session of whoever calls. Only to redeem an invite none is needed.
+func (s *Server) admit(x *exchange) error {
+	from := s.o.Log.WithField("from", x.r.RemoteAddr)
+	if x.r.TLS == nil || len(x.r.TLS.PeerCertificates) == 0 {
+		x.stranger = true
+		from.Warn("a caller without a certificate was refused")
+		return denied()
+	}
+	x.fingerprint = s.o.Fingerprint(x.r.TLS.PeerCertificates[0])
+	if x.r.URL.Path == pathRedeem {
+		x.stranger = true
+		return nil
+	}
+	session, err := s.o.Service.Session(x.fingerprint)
+	if err != nil {
+		x.stranger = true
+		from.WithField("fingerprint", x.fingerprint).WithError(err).Warn("a caller was refused")
+		return err
+	}
+	if !s.links.claim(x.r.Context(), x.fingerprint) {
+		x.stranger = true
+		return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: "too many connections of this owner"}
+	}
+	x.session = session
+	return nil
+}
+
+func denied() error {
+	return &store.Error{Kind: store.Denied, Op: "open a session", Hint: "redeem an invite of this peer first"}
+}
+
+// recovered turns a fault into an error of the one request it happened in.
+func (x *exchange) recovered() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p) // cuts the connection, as was meant
+	}
+	x.s.o.Log.WithField("resource", x.r.URL.Path).WithField("stack", string(debug.Stack())).Errorf("fault in a request: %v", p)
+	if x.begun {
+		panic(http.ErrAbortHandler)
+	}
+	x.fail(fmt.Errorf("fault: %v", p))
+}
+
+// logWriter takes the lines of net/http: of handshakes that failed, mostly.
+type logWriter struct{ log logrus.FieldLogger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Warn(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// probing has the system probe each connection, so that one that died is found.
+type probing struct{ net.Listener }
+
+func (l probing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if t, ok := c.(*net.TCPConn); ok && err == nil {
+		_ = t.SetKeepAliveConfig(keepAlive) // without it deadlines find out, later
+	}
+	return c, err
+}
+
+// keepAlive is how quiet connections are probed.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeEvery, Count: probeCount}
