@@ -181,7 +181,7 @@ func failFrom(n int64, forever bool) (p probe, hit func() string) {
 // been acknowledged. Then it does the operation again, which must succeed.
 func (x *steps) ended(t *testing.T, acked bool) {
 	t.Helper()
-	expect := &expected{state: make(map[string]string)}
+	expect := newExpected()
 	for range 2 {
 		there := make(map[string]bool)
 		var used int64
