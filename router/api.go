@@ -27,6 +27,13 @@ type Options struct {
 	Clock Clock
 	// CacheBytes bounds the cache of verified blocks; 0 means CacheBytes.
 	CacheBytes int64
+	// CacheDir is the directory of the cache of blocks that were read from remote nodes;
+	// empty: there is none. It is the router's alone.
+	CacheDir string
+	// CacheDiskBytes is the most that it may take; 0 means CacheDiskBytes.
+	CacheDiskBytes int64
+	// CacheFloor is how much it leaves free of its filesystem; 0 means CacheFloor.
+	CacheFloor int64
 	// TakeOver is a person's decision that this mount may use nodes that another
 	// history of its vault used last.
 	TakeOver bool

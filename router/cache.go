@@ -3,15 +3,14 @@ package router
 import (
 	"container/list"
 	"sync"
+	"time"
 
+	"stasis/router/cache"
 	"stasis/store"
 )
 
 // blockKey names one block of a crate. What it stands for never changes.
-type blockKey struct {
-	crate store.CrateID
-	block int64
-}
+type blockKey = cache.Key
 
 // blockCache keeps verified blocks, the least recently used go first.
 type blockCache struct {
@@ -20,11 +19,18 @@ type blockCache struct {
 	bytes int64
 	order list.List // of *cachedBlock, the most recently used in front
 	byKey map[blockKey]*list.Element
-	// last is the block that was read last of a crate, to see who reads in order. Entries
-	// go when there are too many.
-	last map[store.CrateID]int64
+	// last is how crates are read, to see who reads in order. Entries go when there are
+	// too many.
+	last map[store.CrateID]course
 	// under are fetches under way.
 	under map[blockKey]*fetching
+}
+
+// course is how a crate is read.
+type course struct {
+	block int64 // that was read last
+	run   int   // blocks that were read in order before it
+	at    time.Time
 }
 
 type cachedBlock struct {
@@ -42,8 +48,11 @@ type fetching struct {
 // maxReaders is how many crates are remembered as being read in order.
 const maxReaders = 1024
 
+// stragglers is how many blocks behind the last one a read does not break the order.
+const stragglers = 3
+
 func newBlockCache(limit int64) *blockCache {
-	return &blockCache{limit: limit, byKey: make(map[blockKey]*list.Element), last: make(map[store.CrateID]int64), under: make(map[blockKey]*fetching)}
+	return &blockCache{limit: limit, byKey: make(map[blockKey]*list.Element), last: make(map[store.CrateID]course), under: make(map[blockKey]*fetching)}
 }
 
 // find gives a block, which nobody may change; nil if it is not there. Called with mu
@@ -93,14 +102,29 @@ func (c *blockCache) end(k blockKey, f *fetching, data []byte, err error) {
 	}
 }
 
-// inOrder notes that a block is read and reports whether the one before was read last.
-func (c *blockCache) inOrder(crate store.CrateID, block int64) bool {
+// follow notes that a block is read. It gives how many were read in order up to this one,
+// or 0 if that is nothing new, and how many crates are being read in order.
+func (c *blockCache) follow(crate store.CrateID, block int64) (run, readers int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, known := c.last[crate]
-	if !known && len(c.last) >= maxReaders {
+	was, known := c.last[crate]
+	now := time.Now()
+	switch {
+	case !known && len(c.last) >= maxReaders:
 		clear(c.last) // whoever reads on is seen again at once
+	case known && block <= was.block && block > was.block-stragglers:
+		return 0, 0 // the kernel asks for neighbours in any order
+	case known && was.block == block-1:
+		run = was.run + 1
 	}
-	c.last[crate] = block
-	return known && before == block-1
+	c.last[crate] = course{block, run, now}
+	if run == 0 {
+		return 0, 0
+	}
+	for _, o := range c.last {
+		if o.run > 0 && now.Sub(o.at) < ReaderAway {
+			readers++
+		}
+	}
+	return run, readers
 }

@@ -24,7 +24,8 @@
 //     a node is reported, never discarded. A crate is discarded on a node only because
 //     the ledger has a synced record that says so.
 //   - Every byte that a read returns was checked against the manifest's checksums, or,
-//     where a body was adopted and its receipt not recorded yet, by the local store.
+//     where a body was adopted and its receipt not recorded yet, by the local store. That
+//     goes for the cache on disk too, which is never the only place of anything.
 //   - A crate is in flight to a node at most once, be it to be put or to be discarded.
 //   - A copy that is wrong is given up only when a right one has been read in full.
 //   - Every wait has a bound named in limits.go. No lock is held over a call to a
@@ -36,6 +37,6 @@
 // promised from it meanwhile is a matter of mu.
 //
 // Where to start reading: api.go has the types, draw.go the space, send.go, put.go and
-// outcome.go the way of a crate to its nodes, read.go the way back, reconsider.go what
+// outcome.go the way of a crate to its nodes, read.go and fetch.go the way back, reconsider.go what
 // heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

@@ -160,10 +160,14 @@ func (n *node) probe(ctx context.Context, h *handle) (store.Status, error) {
 }
 
 func (n *node) ask(h *handle, into chan<- answer) {
+	begun := time.Now()
 	// The bound is the prober's, which goes on waiting for this same answer.
 	s, err := call(h.ctx, n, h, forever, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 		return st.Status(ctx)
 	}, nil)
+	if err == nil {
+		n.pinged(time.Since(begun))
+	}
 	into <- answer{s, err}
 }
 

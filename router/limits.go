@@ -36,6 +36,10 @@ const (
 	ProbeEvery = 5 * time.Second
 	// ProbeLimit bounds one such question; without an answer the node is silent.
 	ProbeLimit = 5 * time.Second
+	// KnockLimit bounds what Knock waits for silent nodes, and KnockPoll is how often it
+	// looks.
+	KnockLimit = 500 * time.Millisecond
+	KnockPoll  = 50 * time.Millisecond
 	// StatusLimit bounds what Router.Status waits for fresh figures.
 	StatusLimit = time.Second
 	// RetryFirst and RetryCap bound the pause between attempts at a silent node; it
@@ -104,8 +108,13 @@ const (
 const (
 	// ReadLimit bounds a whole ReadAt.
 	ReadLimit = 4500 * time.Millisecond
-	// HedgeAfter is how long one node is waited for before the next is asked too.
-	HedgeAfter = 1200 * time.Millisecond
+	// FetchLimit bounds the fetch of a block while bytes come in, for who asks again.
+	FetchLimit = 30 * time.Second
+	// HedgeAfter is how long one node is waited for without a byte before the next is asked
+	// too.
+	HedgeAfter = time.Second
+	// HedgeBlock is how long one node is waited for that does send.
+	HedgeBlock = 2 * time.Second
 	// ReadSources is the most nodes that one block is asked of.
 	ReadSources = 16
 	// VerifyAtOnce is the size, in bytes, up to which File verifies a crate while its
@@ -115,8 +124,26 @@ const (
 	VerifiedFiles = 1 << 16
 	// CacheBytes is the default bound of the cache of verified blocks.
 	CacheBytes = 64 << 20
-	// ReadAhead is how many blocks a sequential reader is ahead of.
-	ReadAhead = 2
+	// CacheDiskBytes is the default cap of the cache on disk.
+	CacheDiskBytes = 4 << 30
+	// CacheFloor is the default of what that cache leaves free of its filesystem, in bytes.
+	CacheFloor = 1 << 30
+	// ReadAhead is how many blocks a sequential reader of a local node is ahead of, and any
+	// reader at first; ReadAheadMost is how many at most.
+	ReadAhead     = 2
+	ReadAheadMost = 16
+	// AheadGrow: while blocks take less, readers go further ahead; AheadShrink: when one takes
+	// more, less far.
+	AheadGrow   = 500 * time.Millisecond
+	AheadShrink = time.Second
+	// ReaderAway is after how long without a block a reader is not counted any more.
+	ReaderAway = 10 * time.Second
+	// MeasureFor is how long what reads have shown of a node's distance counts; after that,
+	// what its status takes, with NominalRate, in bytes a second.
+	MeasureFor  = 30 * time.Second
+	NominalRate = 100 << 20
+	// NearEnough: nodes that give a block sooner are as near as each other.
+	NearEnough = 15 * time.Millisecond
 	// CheckPause is how long a check waits before it looks again at a crate that is on its
 	// way.
 	CheckPause = 20 * time.Millisecond

@@ -32,6 +32,7 @@ type node struct {
 	seen     time.Time
 	mute     time.Duration // not asked for space until then, by Clock.Boot
 	slow     time.Duration // asked last until then, by Clock.Boot
+	meter    meter
 
 	grant     grant
 	reserving chan struct{} // holds one token: questions about the grant go one at a time

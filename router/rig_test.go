@@ -30,6 +30,7 @@ type rig struct {
 	places []*spot
 	extra  []NodeSpec
 	clock  Clock
+	cache  string // its directory; empty: none
 }
 
 // spot is one place with a node.
@@ -207,7 +208,7 @@ func (g *rig) specs() []NodeSpec {
 func (g *rig) start(plans ...Plan) {
 	g.t.Helper()
 	g.seen = &observer{placed: make(map[store.CrateID]Manifest), retired: make(map[store.CrateID]bool), adopted: make(map[store.CrateID]store.NodeID)}
-	r, err := New(Options{Ledger: g.db, Owner: g.owner(), Bodies: g.bodies, BodyDir: g.bodies.dir, Observer: g.seen, Clock: g.clock})
+	r, err := New(Options{Ledger: g.db, Owner: g.owner(), Bodies: g.bodies, BodyDir: g.bodies.dir, Observer: g.seen, Clock: g.clock, CacheDir: g.cache, CacheFloor: 1})
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"stasis/router/cache"
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -23,6 +24,7 @@ type Router struct {
 	clock         Clock
 	shared, local *ledger.Space
 	blocks        *blockCache
+	disk          *cache.Cache // nil: there is none
 	files         verifiedFiles
 	tokens        []store.Token // every token of this vault so far
 	token         store.Token   // this start's
@@ -92,7 +94,27 @@ func New(o Options) (*Router, error) {
 	if err := r.mint(); err != nil {
 		return nil, err
 	}
+	r.openCache()
 	return r, nil
+}
+
+// openCache opens the cache on disk. Without it reads are slower, and nothing else.
+func (r *Router) openCache() {
+	if r.o.CacheDir == "" {
+		return
+	}
+	if r.o.CacheDiskBytes <= 0 {
+		r.o.CacheDiskBytes = CacheDiskBytes
+	}
+	if r.o.CacheFloor <= 0 {
+		r.o.CacheFloor = CacheFloor
+	}
+	c, err := cache.Open(cache.Options{Dir: r.o.CacheDir, Bytes: r.o.CacheDiskBytes, Floor: r.o.CacheFloor, Spare: r.spare, Log: r.log})
+	if err != nil {
+		r.log.WithError(err).Warn("no cache on disk")
+		return
+	}
+	r.disk = c
 }
 
 // SetNodes makes these the configured nodes, in order of preference: at first, and
@@ -218,6 +240,9 @@ func (r *Router) Close(ctx context.Context) error {
 	r.mu.Unlock()
 	// The loops first, so that nobody draws on the grants any more.
 	r.cancel()
+	if r.disk != nil {
+		r.disk.Close()
+	}
 	ended := make(chan struct{})
 	r.mu.Lock()
 	r.background(func() {

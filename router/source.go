@@ -161,7 +161,9 @@ func (c *copyReader) Read(p []byte) (int, error) {
 		}
 		b, err := c.r.fetch(c.ctx, &c.m, c.block, c.not)
 		if err != nil {
-			return 0, err
+			if b = c.r.fromDisk(&c.m, c.block); b == nil {
+				return 0, err
+			}
 		}
 		c.rest = b
 		c.block++

@@ -61,6 +61,34 @@ func (r *Router) Status(ctx context.Context) []NodeStatus {
 	return out
 }
 
+// Knock has the nodes that are silent looked at now instead of at their next turn, and
+// waits for a moment for them: a disk may have been mounted just before.
+func (r *Router) Knock(ctx context.Context) {
+	for end := r.clock.Boot() + KnockLimit; r.silentNodes() > 0 && r.clock.Boot() < end; {
+		t := time.NewTimer(KnockPoll)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// silentNodes wakes the keepers of silent nodes and counts them.
+func (r *Router) silentNodes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	silent := 0
+	for _, n := range r.nodes {
+		if n.configured && n.online() == nil {
+			n.rouse(wakeKeeper)
+			silent++
+		}
+	}
+	return silent
+}
+
 // refresh asks the nodes for their figures.
 func (r *Router) refresh(ctx context.Context) {
 	r.mu.Lock()

@@ -1,0 +1,83 @@
+package router
+
+import (
+	"stasis/store"
+	"stasis/store/ledger"
+)
+
+// doubt deals with a node that gave a wrong answer about a copy it had verified: the
+// copy does not count any more, and is made again.
+func (r *Router) doubt(n *node, m *Manifest, err error) {
+	k := store.KindOf(err)
+	if k != store.NotFound && k != store.Corrupt || r.o.ReadOnly {
+		return
+	}
+	r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Warn("a copy is damaged; it is made again")
+	if err := r.damaged(n, m.Crate); err != nil {
+		r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
+	}
+}
+
+// damaged strikes a copy and queues its repair.
+func (r *Router) damaged(n *node, c store.CrateID) error {
+	id := n.nodeID()
+	r.mu.Lock()
+	_, under := n.inFlight[c]
+	r.mu.Unlock()
+	if under {
+		return nil // it is being replaced; another read finds out how that went
+	}
+	var m Manifest
+	struck := false
+	_, err := r.shared.Update(func(tx *ledger.Tx) (err error) {
+		var ok bool
+		struck = false
+		if m, ok, err = manifestTx(tx, c); err != nil || !ok {
+			return err
+		}
+		d := m.Destination(id)
+		if d == nil || d.State != Verified {
+			return nil
+		}
+		d.State = Damaged
+		struck = true
+		tx.Put(manifestKey(c), m.encode())
+		return nil
+	})
+	if err != nil || !struck {
+		return err
+	}
+	if err := r.enqueueRepair(n, &m, true); err != nil {
+		return err
+	}
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	r.o.Observer.Placed([]Manifest{m})
+	return nil
+}
+
+// enqueueRepair queues a copy that has no space drawn for it.
+func (r *Router) enqueueRepair(n *node, m *Manifest, repair bool) error {
+	id := n.nodeID()
+	e := entry{size: m.Size, charge: store.Charge(m.Size), queued: r.clock.Now(), repair: repair}
+	k := classOf(m.Size)
+	fresh := false
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		_, ok, err := tx.Get(queueKey(id, k, m.Crate))
+		if err != nil {
+			return err
+		}
+		if fresh = !ok; fresh {
+			tx.Put(queueKey(id, k, m.Crate), e.encode())
+		}
+		return nil
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.count(k, e, 1)
+	n.rouse(k)
+	return nil
+}
