@@ -48,7 +48,7 @@ func (d *dropList) take(synced ledger.Position) (now []store.CrateID) {
 	return now
 }
 
-// dropBodies removes the files that durably are not needed.
+// dropBodies removes the files that durably are not needed, or keeps them for new bodies.
 func (s *FS) dropBodies() {
 	ids := s.drops.take(s.db.Synced())
 	for len(ids) > 0 {
@@ -61,7 +61,7 @@ func (s *FS) dropBodies() {
 func (s *FS) dropSome(ids []store.CrateID) {
 	var removed []store.CrateID
 	for _, id := range ids {
-		if err := s.bodies.Remove(id); err != nil {
+		if err := s.bodies.Recycle(id); err != nil {
 			// Its record stays, so that the next start tries again.
 			s.log.WithError(err).WithField("body", id).Warn("remove a body that is not needed any more")
 			continue
@@ -84,6 +84,14 @@ func (s *FS) recoverDrops(known map[store.CrateID]bool) error {
 	return each(s.local, tableDropped, func(k, _ []byte) error {
 		var id store.CrateID
 		copy(id[:], k)
+		if known[id] {
+			// Its file was emptied and is a body again; only this record is left of that.
+			_, err := s.local.Update(func(tx *ledger.Tx) error {
+				tx.Delete(crateKey(tableDropped, id))
+				return nil
+			})
+			return err
+		}
 		known[id] = true
 		s.drops.add(id, s.db.Position())
 		return nil
@@ -91,7 +99,7 @@ func (s *FS) recoverDrops(known map[store.CrateID]bool) error {
 }
 
 // sweepBodies looks at files in the directory of bodies that nothing names: an empty
-// one was made just before the end, anything else is set aside for a person.
+// one was made just before the end or kept for a new body, anything else is set aside for a person.
 func (s *FS) sweepBodies(known map[store.CrateID]bool) error {
 	ids, err := s.bodies.List()
 	if err != nil {
@@ -102,7 +110,7 @@ func (s *FS) sweepBodies(known map[store.CrateID]bool) error {
 			continue
 		}
 		if st, err := os.Stat(s.bodies.Path(id)); err == nil && st.Size() == 0 {
-			if err := s.bodies.Remove(id); err != nil {
+			if err := s.bodies.Recycle(id); err != nil {
 				return err
 			}
 			continue

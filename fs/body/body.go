@@ -14,7 +14,8 @@
 //   - After a power cut the synced map counts and after a kill the live one; which of
 //     the two it was the caller knows.
 //
-// On disk: NAME is the data; NAME.live is the map as of the last write and NAME.synced
+// On disk: a body lies in the directory that is named by the last hexadecimal digit of its
+// id. NAME is the data; NAME.live is the map as of the last write and NAME.synced
 // as of the last Sync, one bit a unit with the first unit in the lowest bit of the
 // first byte, the synced map followed by a CRC-32C of its bytes, little-endian.
 package body
@@ -26,6 +27,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -40,36 +42,85 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// shards is how many directories bodies are spread over, so that programs that make
+// files at once don't wait for one another at one directory.
+const shards = 16
+
 // Dir is the directory that bodies lie in.
 type Dir struct {
-	path string
-	f    *os.File
+	path   string
+	f      *os.File
+	shards [shards]*os.File
+
+	mu     sync.Mutex
+	spares []store.CrateID // empty files, to be bodies again
 }
 
-// OpenDir opens the directory of bodies, which must exist.
+// OpenDir opens the directory of bodies, which must exist, and makes what is missing in
+// it.
 func OpenDir(path string) (*Dir, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{path: path, f: f}, nil
+	d := &Dir{path: path, f: f}
+	if err := d.openShards(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) openShards() (err error) {
+	fresh := false
+	for i := range d.shards {
+		path := d.shardPath(i)
+		switch err := os.Mkdir(path, 0o700); {
+		case err == nil:
+			fresh = true
+		case !os.IsExist(err):
+			return err
+		}
+		if d.shards[i], err = os.Open(path); err != nil {
+			return err
+		}
+	}
+	if fresh {
+		return d.f.Sync()
+	}
+	return nil
 }
 
 // Close gives up the directory.
-func (d *Dir) Close() error { return d.f.Close() }
+func (d *Dir) Close() error {
+	errs := d.f.Close()
+	for _, f := range d.shards {
+		if f != nil {
+			errs = errors.Join(errs, f.Close())
+		}
+	}
+	return errs
+}
 
 // Root is the directory itself.
 func (d *Dir) Root() string { return d.path }
 
+func shardOf(id store.CrateID) int { return int(id[len(id)-1] % shards) }
+
+func (d *Dir) shardPath(i int) string {
+	return filepath.Join(d.path, strconv.FormatInt(int64(i), shards))
+}
+
 // Path is the file of a body.
-func (d *Dir) Path(id store.CrateID) string { return filepath.Join(d.path, id.String()) }
+func (d *Dir) Path(id store.CrateID) string {
+	return filepath.Join(d.shardPath(shardOf(id)), id.String())
+}
 
 // SyncAll makes every body written so far durable, with its name: one syncfs for
 // the whole filesystem, which is what makes thousands of small bodies cheap.
 func (d *Dir) SyncAll() error { return unix.Syncfs(int(d.f.Fd())) }
 
-// SyncNames makes the names of bodies durable.
-func (d *Dir) SyncNames() error { return d.f.Sync() }
+// syncName makes the name of a body durable.
+func (d *Dir) syncName(id store.CrateID) error { return d.shards[shardOf(id)].Sync() }
 
 // Room is how many bytes bodies may still take on their filesystem.
 func (d *Dir) Room() (int64, error) {
@@ -91,6 +142,54 @@ func (d *Dir) Remove(id store.CrateID) error {
 	return errs
 }
 
+// maxSpares is how many empty files are kept for new bodies.
+const maxSpares = 4096
+
+// Recycle empties a body that nothing names any more and keeps its file for a new one:
+// that is cheaper than to remove it and make another, the more so as ext4 passes over
+// inodes that were freed a moment ago one by one. The spares of a run that ended are
+// empty files that nothing names.
+func (d *Dir) Recycle(id store.CrateID) error {
+	d.mu.Lock()
+	full := len(d.spares) >= maxSpares
+	d.mu.Unlock()
+	if full {
+		return d.Remove(id)
+	}
+	switch err := os.Truncate(d.Path(id), 0); {
+	case os.IsNotExist(err):
+		return d.Remove(id)
+	case err != nil:
+		return errors.Join(err, d.Remove(id))
+	}
+	for _, suffix := range []string{liveSuffix, syncedSuffix} {
+		if err := os.Remove(d.Path(id) + suffix); err != nil && !os.IsNotExist(err) {
+			return errors.Join(err, d.Remove(id))
+		}
+	}
+	d.mu.Lock()
+	d.spares = append(d.spares, id)
+	d.mu.Unlock()
+	return nil
+}
+
+// spare opens a file that was recycled, if there is one.
+func (d *Dir) spare() (id store.CrateID, f *os.File) {
+	d.mu.Lock()
+	if n := len(d.spares); n > 0 {
+		id, d.spares = d.spares[n-1], d.spares[:n-1]
+	}
+	d.mu.Unlock()
+	if id.IsZero() {
+		return id, nil
+	}
+	f, err := os.OpenFile(d.Path(id), os.O_RDWR, 0)
+	if err != nil {
+		return id, nil // somebody took it away: a new file does as well
+	}
+	return id, f
+}
+
 // SetAside moves a body's data into the directory "aside" beside the bodies, for a
 // person to look at, and gives its new path.
 func (d *Dir) SetAside(id store.CrateID, name string) (string, error) {
@@ -107,14 +206,16 @@ func (d *Dir) SetAside(id store.CrateID, name string) (string, error) {
 
 // List gives the ids of all bodies that lie there.
 func (d *Dir) List() ([]store.CrateID, error) {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
-		return nil, err
-	}
 	var ids []store.CrateID
-	for _, e := range entries {
-		if id, err := store.ParseCrateID(e.Name()); err == nil {
-			ids = append(ids, id)
+	for i := range d.shards {
+		entries, err := os.ReadDir(d.shardPath(i))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if id, err := store.ParseCrateID(e.Name()); err == nil && shardOf(id) == i {
+				ids = append(ids, id)
+			}
 		}
 	}
 	return ids, nil
@@ -137,13 +238,14 @@ type Body struct {
 }
 
 // Create makes an empty body.
-func (d *Dir) Create(whole bool) (*Body, error) {
-	b := &Body{ID: store.NewCrateID(), dir: d, whole: whole}
-	f, err := os.OpenFile(d.Path(b.ID), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
+func (d *Dir) Create(whole bool) (b *Body, err error) {
+	b = &Body{dir: d, whole: whole}
+	if b.ID, b.f = d.spare(); b.f == nil {
+		b.ID = store.NewCrateID()
+		if b.f, err = os.OpenFile(d.Path(b.ID), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return nil, err
+		}
 	}
-	b.f = f
 	if !whole {
 		if b.live, err = os.OpenFile(d.Path(b.ID)+liveSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return nil, errors.Join(err, b.Release(), d.Remove(b.ID))
@@ -381,7 +483,7 @@ func (b *Body) Sync() error {
 	if b.named {
 		return nil
 	}
-	if err := b.dir.SyncNames(); err != nil {
+	if err := b.dir.syncName(b.ID); err != nil {
 		return err
 	}
 	b.named = true
@@ -398,7 +500,7 @@ func (b *Body) SyncData() error {
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return &os.PathError{Op: "sync", Path: b.Path(), Err: err}
 	}
-	return b.dir.SyncNames()
+	return b.dir.syncName(b.ID)
 }
 
 // MarkSynced records that the data and the name were made durable by SyncData or by
@@ -412,7 +514,7 @@ func (b *Body) MarkSynced() error {
 		return nil
 	}
 	b.named = true
-	return b.dir.SyncNames()
+	return b.dir.syncName(b.ID)
 }
 
 // syncMap replaces the synced map; the data is durable by now.

@@ -210,12 +210,39 @@ func TestRemoveAndSetAside(t *testing.T) {
 	if !bytes.Equal(got, page(2)) {
 		t.Fatal("what was set aside is something else")
 	}
-	left, err := filepath.Glob(filepath.Join(d.Root(), "*"))
+	left, err := filepath.Glob(filepath.Join(d.Root(), "*", "*"))
 	must(t, err)
-	if len(left) != 1 || filepath.Base(left[0]) != "aside" {
+	if len(left) != 1 || left[0] != to {
 		t.Fatalf("left are %v", left)
 	}
 	if ids, err := d.List(); err != nil || len(ids) != 0 {
 		t.Fatalf("lists %v, %v", ids, err)
+	}
+}
+
+// A body that is recycled is empty when it comes back, and has none of the maps it had.
+func TestRecycledBodiesAreEmpty(t *testing.T) {
+	d := openDir(t)
+	first := mustCreate(t, d, false)
+	must(t, first.Write(page(1), 3*Unit))
+	must(t, first.Sync())
+	must(t, first.Release())
+	must(t, d.Recycle(first.ID))
+	again := mustCreate(t, d, false)
+	if again.ID != first.ID {
+		t.Fatal("the file was not used again")
+	}
+	if got := held(again, 10); len(got) != 0 {
+		t.Fatalf("holds %v", got)
+	}
+	if size, err := again.Size(); err != nil || size != 0 {
+		t.Fatalf("has %d bytes, %v", size, err)
+	}
+	if _, err := d.Load(again.ID, false, true); err == nil {
+		t.Fatal("the synced map of its earlier life is still there")
+	}
+	must(t, d.Recycle(store.NewCrateID())) // not there: fine
+	if other := mustCreate(t, d, true); other.ID == first.ID {
+		t.Fatal("one file is two bodies")
 	}
 }
