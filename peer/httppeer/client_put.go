@@ -26,6 +26,9 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 		if err == nil {
 			return a.receipts, nil
 		}
+		if a.failed {
+			return nil, err
+		}
 		if a.wanted >= 0 && a.wanted != from && a.wanted <= r.Size && moves < maxMoves {
 			from, moves = a.wanted, moves+1
 			continue
@@ -60,6 +63,7 @@ func (c *Client) standing(ctx context.Context, r store.PutRequest) (int64, error
 // attempt is what came of one request that sends a crate.
 type attempt struct {
 	sent     int64 // bytes
+	failed   bool  // by the source
 	wanted   int64 // where the peer wants the bytes from; negative: it has not said
 	receipts []store.Receipt
 }
@@ -74,6 +78,7 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest, from int64) (a
 	if from == r.Size { // there is nothing to hold back from a body without bytes
 		if err := up.check(); err != nil {
 			c.giveUp(ctx, r)
+			a.failed = true
 			return a, err
 		}
 	}
@@ -96,7 +101,7 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest, from int64) (a
 	w.end() // a source that waits is closed
 	sent, failure := up.outcome()
 	if a.sent = sent; failure != nil && err != nil {
-		err = failure
+		a.failed, err = true, failure
 	}
 	return a, err
 }
