@@ -142,6 +142,9 @@ func (w *waiter) stuck(ctx context.Context, path string, ino names.Ino) (string,
 		return no, err
 	}
 	w.asked[ino] = true
+	if len(w.asked) == 1 {
+		w.s.router.Knock(ctx)
+	}
 	w.s.reconsider(ctx, ino)
 	return w.lacking(path, ino)
 }

@@ -170,8 +170,6 @@ func withTwoAway(t *testing.T, v *harness.Vault, nodes threeNodes, a, b int, sou
 	}
 	nodes.back(t, a)
 	nodes.back(t, b)
-	eventuallyNode(t, v, nodes.names[a], "online")
-	eventuallyNode(t, v, nodes.names[b], "online")
 	v.Wait(returnLimit, late)
 	if got := v.Copies(late); got != 3 {
 		t.Errorf("the late file has %d copies after the nodes came back", got)
