@@ -20,6 +20,7 @@ type Disk struct {
 	device string
 	size   int64
 	up     bool
+	cut    bool // it was shut down, and not mounted since
 }
 
 // NewDisk makes a filesystem of a size in a file, or a tmpfs, and mounts it. XFS wants
@@ -46,35 +47,65 @@ func NewDisk(t testing.TB, kind string, size int64) *Disk {
 			mkfs = []string{"mkfs.xfs", "-q", "-f"}
 		}
 		Must(t, append(mkfs, d.image)...)
-		d.device = strings.TrimSpace(Must(t, "losetup", "--find", "--show", d.image))
+		d.attach()
 	}
 	d.Mount()
 	return d
 }
 
-// Mount mounts the disk again.
+// Mount mounts the disk again. After a cut it is what is on the disk, even if somebody
+// still holds the mount before: another mount namespace, or a process.
 func (d *Disk) Mount() {
 	d.t.Helper()
-	// After a cut the dead filesystem comes back as long as another mount namespace, of
-	// some other program, has a copy of its mount.
-	Eventually(d.t, endLimit, "a mount of the disk that lives", func() (bool, string) {
-		if d.Kind == "tmpfs" {
-			Must(d.t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", d.size), "tmpfs", d.Point)
-		} else {
-			Must(d.t, "mount", "-t", d.Kind, d.device, d.Point)
-		}
+	if d.Kind == "tmpfs" {
+		Must(d.t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", d.size), "tmpfs", d.Point)
 		d.up = true
-		probe := filepath.Join(d.Point, "probe")
-		err := os.Mkdir(probe, 0o700)
-		if err == nil {
-			err = os.Remove(probe)
-		}
-		if err == nil {
-			return true, ""
-		}
+		return
+	}
+	d.mountImage()
+	if d.cut && !takesFiles(d.Point) {
+		// The filesystem that was shut down lives on. It goes on with the image that it has;
+		// the disk is a copy from now on.
 		d.Unmount()
-		return false, err.Error()
-	})
+		d.release()
+		Must(d.t, "cp", "--sparse=always", d.image, d.image+".copy")
+		d.image += ".copy"
+		d.attach()
+		d.mountImage()
+	}
+	d.cut = false
+}
+
+// takesFiles reports whether a filesystem works, without a trace: the file has no name.
+func takesFiles(point string) bool {
+	fd, err := unix.Open(point, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		_ = unix.Close(fd) // nothing was written
+	}
+	return err == nil
+}
+
+func (d *Disk) mountImage() {
+	d.t.Helper()
+	options := "rw"
+	if d.Kind == "xfs" {
+		options = "nouuid" // it may be mounted twice
+	}
+	Must(d.t, "mount", "-t", d.Kind, "-o", options, d.device, d.Point)
+	d.up = true
+}
+
+func (d *Disk) attach() {
+	d.t.Helper()
+	d.device = strings.TrimSpace(Must(d.t, "losetup", "--find", "--show", d.image))
+}
+
+// release gives up the loop device, which ends with its last user.
+func (d *Disk) release() {
+	if r, err := (Command{Args: []string{"losetup", "-d", d.device}}).run(); err != nil || r.Code != 0 {
+		d.t.Errorf("release the loop device: %v %v", err, r)
+	}
+	d.device = ""
 }
 
 // Unmount takes it away, as a person pulls a stick after asking; a tmpfs loses its
@@ -122,6 +153,7 @@ func (d *Disk) Cut() {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), ioctlShutdown, shutdownNoFlush); err != nil {
 		d.t.Fatalf("shut %s down: %v", d.Point, err)
 	}
+	d.cut = true
 }
 
 // ioctlShutdown is XFS_IOC_GOINGDOWN, which ext4 knows too; shutdownNoFlush leaves the
@@ -148,10 +180,7 @@ func (d *Disk) discard() {
 			_ = d.unmount(unix.MNT_DETACH)
 		}
 	}
-	if d.device == "" {
-		return
-	}
-	if r, err := (Command{Args: []string{"losetup", "-d", d.device}}).run(); err != nil || r.Code != 0 {
-		d.t.Errorf("release the loop device: %v %v", err, r)
+	if d.device != "" {
+		d.release()
 	}
 }

@@ -1,7 +1,9 @@
 package harness
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -83,6 +85,13 @@ func TestDisk(t *testing.T) {
 		d.Unmount()
 		d.Mount()
 		HasContent(t, filepath.Join(d.Point, "synced"), 1, 1<<20)
+		// And with the mount held elsewhere, where nobody sees it.
+		letGo := elsewhere(t)
+		d.Cut()
+		d.Unmount()
+		d.Mount()
+		HasContent(t, filepath.Join(d.Point, "synced"), 1, 1<<20)
+		letGo()
 		if info, err := os.Stat(filepath.Join(d.Point, "not synced")); err == nil && info.Size() > 0 {
 			t.Errorf("%s: the cut took nothing", kind)
 		}
@@ -90,4 +99,27 @@ func TestDisk(t *testing.T) {
 	if free := NewDisk(t, "tmpfs", 16<<20).Free(); free < 12<<20 || free > 16<<20 {
 		t.Errorf("a tmpfs of 16 MiB has %d bytes free", free)
 	}
+}
+
+// elsewhere starts a process with a mount namespace of its own, a copy of this one.
+func elsewhere(t *testing.T) (end func()) {
+	t.Helper()
+	cmd := exec.Command("unshare", "-m", "sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}
+	t.Cleanup(end)
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 10*time.Second, "a mount namespace", func() (bool, string) {
+		other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
+		return err == nil && other != own, other
+	})
+	return end
 }

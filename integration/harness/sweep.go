@@ -145,7 +145,8 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// loopsBelow are the loop devices whose files lie below dir.
+// loopsBelow are the loop devices whose files lie below dir, but for those that were
+// given up and end with their last user.
 func loopsBelow(dir string) []string {
 	var found []string
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
@@ -154,6 +155,10 @@ func loopsBelow(dir string) []string {
 	}
 	for _, f := range files {
 		text, err := os.ReadFile(f)
+		ends, endsErr := os.ReadFile(filepath.Join(filepath.Dir(f), "autoclear"))
+		if endsErr == nil && strings.TrimSpace(string(ends)) == "1" {
+			continue
+		}
 		if err == nil && strings.HasPrefix(string(text), dir+"/") {
 			found = append(found, "/dev/"+filepath.Base(filepath.Dir(filepath.Dir(f))))
 		}
