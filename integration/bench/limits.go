@@ -16,6 +16,8 @@ const (
 
 	// mountTimeout bounds the wait for a mount to serve, and for a daemon to end.
 	mountTimeout = 30 * time.Second
+	// endTimeout is how long go-fuse's example may take to end before it is killed.
+	endTimeout = 5 * time.Second
 	// waitTimeout bounds one `stasis wait`.
 	waitTimeout = 10 * time.Minute
 	// workTimeout bounds one workload.

@@ -175,7 +175,9 @@ func (s *system) close() error {
 		return nil
 	}
 	var err error
+	patience := endTimeout
 	if s.leave != nil {
+		patience = mountTimeout
 		if out, e := exec.Command(s.leave[0], s.leave[1:]...).CombinedOutput(); e != nil {
 			err = fmt.Errorf("%s: unmount: %w: %s", s.name, e, out)
 		}
@@ -190,9 +192,14 @@ func (s *system) close() error {
 	select {
 	case <-done:
 		return err
-	case <-time.After(mountTimeout):
+	case <-time.After(patience):
 	}
-	err = errors.Join(err, fmt.Errorf("%s did not end: %s", s.name, s.stderr), s.daemon.Process.Kill())
+	if s.leave != nil {
+		err = errors.Join(err, fmt.Errorf("%s did not end: %s", s.name, s.stderr))
+	}
+	// The example goes on serving as long as another program's mount namespace has a copy
+	// of its mount.
+	err = errors.Join(err, s.daemon.Process.Kill())
 	<-done
 	if len(s.enter) == 0 {
 		_ = syscall.Unmount(s.dir, syscall.MNT_DETACH) // it may be unmounted already
