@@ -305,6 +305,8 @@ func (h *Host) redeem(ctx context.Context, r wire.Redeem, fingerprint [32]byte) 
 		return 0, errClosed(opRedeem)
 	case other != nil && other != o:
 		return 0, &store.Error{Kind: store.Denied, Op: opRedeem, Detail: "this certificate is another owner's"}
+	case r.Owner == h.o.Identity.Owner():
+		return 0, &store.Error{Kind: store.Invalid, Op: opRedeem, Detail: "the invite is this peer's own"}
 	case o == nil && full:
 		return 0, &store.Error{Kind: store.Quota, Op: opRedeem, Detail: fmt.Sprintf("%d owners are the most for one peer", MaxOwners)}
 	}

@@ -23,28 +23,23 @@ import (
 type peer struct {
 	t     testing.TB
 	dir   string
-	id    identity.Identity
 	clock booking.Clock
-	spool bool
 	store store.Store // the inner one
-	db    *ledger.DB
+	// wrap, unless nil, gives what the host uses in its place.
+	wrap func(store.Store) store.Store
+	db   *ledger.DB
 	*Host
 }
+
+// keeper owns the inner stores of tests.
+var keeper = store.OwnerID{1, 2, 3}
 
 // newPeer makes a peer over a directory store in a directory of its own, or over memory
 // if capacity is negative.
 func newPeer(t testing.TB, capacity int64, clock booking.Clock) *peer {
 	t.Helper()
-	p := &peer{t: t, dir: t.TempDir(), id: identity.New(), clock: clock, spool: true}
-	if capacity < 0 {
-		s, err := memory.New(-capacity, memory.Options{Clock: clock})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.store, p.spool = s, false
-	} else if _, err := directory.Create(p.root(), p.id.Owner(), capacity, directory.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	p := &peer{t: t, dir: t.TempDir(), clock: clock}
+	p.make(capacity)
 	p.start()
 	t.Cleanup(func() {
 		if p.Host != nil {
@@ -54,31 +49,46 @@ func newPeer(t testing.TB, capacity int64, clock booking.Clock) *peer {
 	return p
 }
 
-func (p *peer) root() string { return filepath.Join(p.dir, "node") }
-
-func (p *peer) options() Options {
-	o := Options{Ledger: p.db, Store: p.store, Identity: p.id, Clock: p.clock}
-	if p.spool {
-		o.Spool = filepath.Join(p.dir, "spool")
+func (p *peer) make(capacity int64) {
+	p.t.Helper()
+	var err error
+	if capacity < 0 {
+		p.store, err = memory.New(-capacity, memory.Options{Clock: p.clock})
+	} else {
+		_, err = directory.Create(p.root(), keeper, capacity, directory.Options{})
 	}
-	return o
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
+
+func (p *peer) root() string { return filepath.Join(p.dir, "node") }
 
 func (p *peer) start() {
 	p.t.Helper()
-	var err error
-	if p.db, err = ledger.Open(filepath.Join(p.dir, "ledger"), ledger.Small()); err != nil {
+	if err := p.open(); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// open opens all, from the bottom.
+func (p *peer) open() (err error) {
+	if p.db, err = ledger.Open(filepath.Join(p.dir, "ledger"), ledger.Small()); err != nil {
+		return err
+	}
+	o := Options{Ledger: p.db, Clock: p.clock}
 	if _, ok := p.store.(*memory.Store); !ok {
-		p.store, err = directory.Open(context.Background(), p.root(), store.NodeID{}, p.id.Owner(), directory.Options{Clock: p.clock})
-		if err != nil {
-			p.t.Fatal(err)
+		o.Spool = filepath.Join(p.dir, "spool")
+		if p.store, err = directory.Open(context.Background(), p.root(), store.NodeID{}, keeper, directory.Options{Clock: p.clock}); err != nil {
+			return err
 		}
 	}
-	if p.Host, err = Open(context.Background(), p.options()); err != nil {
-		p.t.Fatal(err)
+	o.Store = p.store
+	if p.wrap != nil {
+		o.Store = p.wrap(p.store)
 	}
+	p.Host, err = Open(context.Background(), o)
+	return err
 }
 
 func (p *peer) stop() {
