@@ -26,7 +26,7 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 		if err == nil {
 			return a.receipts, nil
 		}
-		if a.failed {
+		if a.over {
 			return nil, err
 		}
 		if a.wanted >= 0 && a.wanted != from && a.wanted <= r.Size && moves < maxMoves {
@@ -42,9 +42,11 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 			return nil, err
 		case <-time.After(attemptPause):
 		}
-		if at, e := c.standing(ctx, r); e == nil {
-			from = at
+		at, e := c.standing(ctx, r)
+		if e != nil {
+			return nil, err
 		}
+		from = at
 	}
 }
 
@@ -63,7 +65,7 @@ func (c *Client) standing(ctx context.Context, r store.PutRequest) (int64, error
 // attempt is what came of one request that sends a crate.
 type attempt struct {
 	sent     int64 // bytes
-	failed   bool  // by the source
+	over     bool  // the source failed, or the link is dead: another attempt would not go better
 	wanted   int64 // where the peer wants the bytes from; negative: it has not said
 	receipts []store.Receipt
 }
@@ -78,7 +80,7 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest, from int64) (a
 	if from == r.Size { // there is nothing to hold back from a body without bytes
 		if err := up.check(); err != nil {
 			c.giveUp(ctx, r)
-			a.failed = true
+			a.over = true
 			return a, err
 		}
 	}
@@ -98,10 +100,11 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest, from int64) (a
 	} else {
 		err = c.failed(ctx, op, err)
 	}
+	a.over = errors.Is(context.Cause(ctx), errDead)
 	w.end() // a source that waits is closed
 	sent, failure := up.outcome()
 	if a.sent = sent; failure != nil && err != nil {
-		a.failed, err = true, failure
+		a.over, err = true, failure
 	}
 	return a, err
 }

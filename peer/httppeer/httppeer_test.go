@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -82,79 +81,6 @@ func TestStore(t *testing.T) {
 	}})
 }
 
-// hop passes connections on and can break them.
-type hop struct {
-	to     string
-	l      net.Listener
-	mu     sync.Mutex
-	conns  []net.Conn
-	frozen chan struct{} // closed: nothing passes
-}
-
-func newHop(t testing.TB, to string) *hop {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hop{to: to, l: l, frozen: make(chan struct{})}
-	var done sync.WaitGroup
-	done.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", to)
-			if err != nil {
-				c.Close()
-				continue
-			}
-			h.mu.Lock()
-			h.conns = append(h.conns, c, up)
-			h.mu.Unlock()
-			done.Go(func() { h.pass(c, up) })
-			done.Go(func() { h.pass(up, c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		h.cut()
-		done.Wait()
-	})
-	return h
-}
-
-func (h *hop) pass(from, to net.Conn) {
-	defer from.Close()
-	defer to.Close()
-	p := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(p)
-		if err != nil {
-			return
-		}
-		select {
-		case <-h.frozen:
-			continue // swallowed, as on a link that is down
-		default:
-		}
-		if _, err := to.Write(p[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// cut breaks all connections there are.
-func (h *hop) cut() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.conns {
-		c.Close()
-	}
-	h.conns = nil
-}
-
 type bytesSource []byte
 
 func (b bytesSource) OpenAt(_ context.Context, off int64) (io.ReadCloser, error) {
@@ -213,26 +139,6 @@ func TestPutResumes(t *testing.T) {
 	defer rc.Close()
 	if back, err := io.ReadAll(rc); err != nil || !bytes.Equal(back, p) {
 		t.Errorf("%d bytes back, %v", len(back), err)
-	}
-}
-
-// A link that goes silent is found within seconds, whatever is under way on it.
-func TestDeadLinkIsFound(t *testing.T) {
-	var h *hop
-	r := newRig(t, newMemory(t, memory.Options{}, 256<<20), func(l net.Listener) string {
-		h = newHop(t, l.Addr().String())
-		return h.l.Addr().String()
-	})
-	if _, err := r.client.Status(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	close(h.frozen)
-	start := time.Now()
-	if _, err := r.client.Status(t.Context()); !errors.Is(err, store.Unavailable) {
-		t.Errorf("over a dead link: %v", err)
-	}
-	if took := time.Since(start); took > DeadAfter+4*time.Second {
-		t.Errorf("it took %v to find out", took)
 	}
 }
 
