@@ -168,8 +168,10 @@ type NodeStatus struct {
 	Discards                    int64 // crates to be discarded there
 	Damage                      int64 // places the store found corrupt since it was opened
 	Seen                        time.Time
-	LastError                   string // empty when all is well
-	Warning                     string // what the person should know: two nodes on one disk
+	LastError                   string    // empty when all is well
+	Paused                      bool      // nothing is sent to it, as a person wishes
+	PausedUntil                 time.Time // zero: until it is resumed
+	Warning                     string    // what the person should know: two nodes on one disk
 }
 
 // Pending is what still has to be sent, over all nodes.

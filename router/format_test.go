@@ -48,6 +48,8 @@ func goldenRecords() map[string]struct {
 	n := nodeRecord{id: goldenNode, kind: "directory", zone: "home", durable: true, seen: goldenTime, crates: 1, used: 2, cap: 3, free: 4}
 	out["node"] = record{n.encode(), n, func(b []byte) (any, error) { return decodeNode(b) }}
 	out["sums"] = record{encodeSums(goldenSums), goldenSums, func(b []byte) (any, error) { return decodeSums(b) }}
+	h := hold{goldenTime}
+	out["pause"] = record{h.encode(), h, func(b []byte) (any, error) { return decodeHold(b) }}
 	p := Plan{Wanted: 3, Short: "s", Waiting: "w", Targets: []Target{{Node: goldenNode, Bytes: 8192, Resident: 4096, Reserved: true}, {Bytes: 1}}}
 	b, _ := p.MarshalBinary()
 	out["plan"] = record{b, p, func(b []byte) (any, error) {

@@ -17,6 +17,7 @@ const (
 	tableGrant = 'g' // local: node16 -> grant
 	tableName  = 'N' // local: name -> node record
 	tableToken = 't' // local: token16 -> time
+	tableHold  = 'p' // local: name -> until when nothing is sent there
 )
 
 // class tells small crates, which go in batches, from large ones. Each has its own
@@ -62,6 +63,8 @@ func queuePrefix(n store.NodeID, k class) []byte {
 func grantKey(n store.NodeID) []byte { return append([]byte{tableGrant}, n[:]...) }
 
 func nameKey(name string) []byte { return append([]byte{tableName}, name...) }
+
+func holdKey(name string) []byte { return append([]byte{tableHold}, name...) }
 
 func tokenKey(t store.Token) []byte { return append([]byte{tableToken}, t[:]...) }
 

@@ -165,6 +165,8 @@ const (
 	ScanPairs = 512
 	// MaxTold is of how many manifests at most the observer is told when a node is removed.
 	MaxTold = 4096
+	// MaxForetold is of how many crates the digest is remembered before a receipt is in.
+	MaxForetold = 1 << 14
 	// MaxRotten is how many bodies are remembered whose bytes came out wrong.
 	MaxRotten = 4096
 	// AuditEvery is how often all manifests are looked through, and AuditFirst how long

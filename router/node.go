@@ -34,6 +34,9 @@ type node struct {
 	slow     time.Duration // asked last until then, by Clock.Boot
 	meter    meter
 
+	permitted context.Context // ends when sending is paused; nil: nothing was sent yet
+	revoke    context.CancelFunc
+
 	grant     grant
 	reserving chan struct{} // holds one token: questions about the grant go one at a time
 	short     string        // what the node last refused for space; empty: nothing

@@ -176,8 +176,11 @@ func (n *node) recordLong(j *job) error {
 
 // fault decides what a job that failed means: for the crate, or for the node.
 func (n *node) fault(ctx context.Context, k class, j *job) {
-	if ctx.Err() != nil {
-		return
+	n.r.mu.Lock()
+	_, held := n.held()
+	n.r.mu.Unlock()
+	if ctx.Err() != nil || held {
+		return // it was broken off here, and goes on later
 	}
 	ours, body := j.src.failure()
 	switch kind := store.KindOf(j.err); {

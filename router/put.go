@@ -17,8 +17,11 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	r := n.r
 	r.mu.Lock()
 	h, grant, rate := n.online(), n.grant.id, n.spec.Rate
-	id, near := n.id, local(n.spec.Kind)
+	id, near, permit := n.id, local(n.spec.Kind), n.permit()
 	r.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(permit, cancel)()
 	bytes := int64(0)
 	for _, j := range jobs {
 		bytes += j.size
@@ -38,6 +41,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	if err == nil {
 		n.spent(grant, jobs)
 	}
+	r.forget(jobs)
 	return errors.Is(err, errNoAnswer)
 }
 
@@ -160,15 +164,40 @@ func (j *job) request(grant store.ReservationID) store.PutRequest {
 }
 
 // foretell finds out what bytes a node that is not on this machine must get, if nobody
-// knows yet: else what was spoilt on its way would be recorded as right.
+// knows yet: else what was spoilt on its way would be recorded as right. It is found out
+// once, for all nodes and attempts.
 func (j *job) foretell(ctx context.Context) {
 	if j.m.Known(store.Plain) {
 		return
 	}
-	if sums, err := j.src.r.hash(ctx, j.src, j.size); err == nil {
-		root := sums.Root()
-		j.foretold = &root
-	} // else the source fails again when the node reads it, which is told from there
+	r := j.src.r
+	r.mu.Lock()
+	root, known := r.foretold[j.crate]
+	r.mu.Unlock()
+	if !known {
+		sums, err := r.hash(ctx, unpaced{j.src}, j.size)
+		if err != nil {
+			return // the source fails again when the node reads it, which is told from there
+		}
+		root = sums.Root()
+		r.mu.Lock()
+		if len(r.foretold) < MaxForetold {
+			r.foretold[j.crate] = root
+		}
+		r.mu.Unlock()
+	}
+	j.foretold = &root
+}
+
+// forget drops what was foretold of crates that have a receipt, or came out differently.
+func (r *Router) forget(jobs []*job) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, j := range jobs {
+		if j.err == nil || store.KindOf(j.err) == store.Corrupt {
+			delete(r.foretold, j.crate)
+		}
+	}
 }
 
 // putAdopted has the store take the body over, or copy it where it can't.
@@ -226,7 +255,7 @@ const opRepair = "repair crate"
 
 // provable reads the source of a repair in full, to be sure that it has the right bytes.
 func (r *Router) provable(ctx context.Context, j *job) error {
-	sums, err := r.hash(ctx, j.src, j.size)
+	sums, err := r.hash(ctx, unpaced{j.src}, j.size)
 	if err == nil && sums.Root() != j.m.form(store.Plain).Root {
 		j.src.spoilt()
 		err = &store.Error{Kind: store.Unavailable, Op: opRepair, Subject: j.crate.String(), Detail: "no right copy was found yet"}

@@ -107,12 +107,21 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	for _, t := range []struct {
 		s      *ledger.Space
 		prefix []byte
-	}{{r.local, queuePrefix(id, small)}, {r.local, queuePrefix(id, large)}, {r.shared, deadPrefix(id)}, {r.local, grantKey(id)}, {r.local, nameKey(n.name)}} {
+	}{{r.local, queuePrefix(id, small)}, {r.local, queuePrefix(id, large)}, {r.shared, deadPrefix(id)}, {r.local, grantKey(id)}} {
 		if err := r.deleteAll(t.s, t.prefix); err != nil {
 			return err
 		}
 	}
+	_, err = r.local.Update(func(tx *ledger.Tx) error {
+		tx.Delete(nameKey(n.name)) // not as a prefix: another name may begin with it
+		tx.Delete(holdKey(n.name))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
+	delete(r.holds, n.name)
 	n.configured = false
 	n.halt()
 	r.nodes = slices.DeleteFunc(r.nodes, func(o *node) bool { return o == n })

@@ -31,6 +31,7 @@ type rig struct {
 	extra  []NodeSpec
 	clock  Clock
 	cache  string // its directory; empty: none
+	rate   int64  // of every node
 }
 
 // spot is one place with a node.
@@ -199,7 +200,7 @@ func (g *rig) specs() []NodeSpec {
 		if p.kind != "" {
 			kind = p.kind
 		}
-		out = append(out, NodeSpec{Name: p.name, Kind: kind, Zone: p.zone, Durable: true, Open: p.open})
+		out = append(out, NodeSpec{Name: p.name, Kind: kind, Zone: p.zone, Durable: true, Rate: g.rate, Open: p.open})
 	}
 	return append(out, g.extra...)
 }

@@ -48,6 +48,10 @@ type Router struct {
 	sweep   chan struct{}
 	again   chan struct{}              // an audit is called for
 	rotten  map[store.CrateID]struct{} // bodies whose bytes came out wrong
+	holds   map[string]hold            // by the name of the node; some may be over
+	// foretold are the digests that nodes not on this machine must get of crates of which no
+	// receipt is in.
+	foretold map[store.CrateID]store.Digest
 }
 
 // deaf is an Observer that does not listen.
@@ -85,10 +89,13 @@ func New(o Options) (*Router, error) {
 		cpu:    make(chan struct{}, max(1, runtime.NumCPU()/2)), sealing: make(chan struct{}, 1),
 		extras: make(chan store.CrateID, ExtraQueue), sweep: make(chan struct{}, 1),
 		byID: make(map[store.NodeID]*node), again: make(chan struct{}, 1),
-		rotten: make(map[store.CrateID]struct{}), begun: o.Clock.Now(),
+		rotten: make(map[store.CrateID]struct{}), holds: make(map[string]hold), foretold: make(map[store.CrateID]store.Digest), begun: o.Clock.Now(),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.loadNodes(); err != nil {
+		return nil, err
+	}
+	if err := r.loadHolds(); err != nil {
 		return nil, err
 	}
 	if err := r.mint(); err != nil {

@@ -83,9 +83,14 @@ func (n *node) blocked(k class) time.Duration {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	now := n.r.clock.Boot()
+	h, held := n.held()
 	switch {
 	case n.online() == nil || n.leaving || n.queue[k].crates <= 0:
 		return IdlePause // somebody wakes the loop
+	case held && h.until.IsZero():
+		return IdlePause
+	case held:
+		return min(IdlePause, max(h.until.Sub(n.r.clock.Now()), time.Millisecond))
 	case n.fullUntil > now:
 		return n.fullUntil - now
 	case n.paused[k].until > now:

@@ -158,6 +158,12 @@ func (n *node) tell() NodeStatus {
 		s.PendingBytes += q.bytes
 	}
 	s.State, s.LastError = n.state()
+	if h, held := n.held(); held {
+		s.Paused, s.PausedUntil = true, h.until
+		if s.State == Online || s.State == Full {
+			s.LastError = h.String()
+		}
+	}
 	return s
 }
 
