@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/peerd"
 	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 )
@@ -61,7 +62,7 @@ func (t target) ask(ctx context.Context, q question) error {
 		}
 		// A daemon that starts, one that ends, or another command.
 		if time.Now().After(end) {
-			return fmt.Errorf("the vault %s is in use and does not answer; see stasis.log in %s", t.name(), t.state)
+			return fmt.Errorf("the %s %s is in use and does not answer; see stasis.log in %s", t.kind(), t.name(), t.state)
 		}
 		select {
 		case <-ctx.Done():
@@ -78,10 +79,28 @@ func (t target) ask(ctx context.Context, q question) error {
 	return t.askHere(ctx, q)
 }
 
+// service is an open vault or peer.
+type service interface {
+	control.Handler
+	Close(ctx context.Context) error
+}
+
+// open opens the vault or the peer in this process.
+func (t target) open(ctx context.Context, q question, log logrus.FieldLogger) (service, error) {
+	if !t.peer {
+		return vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
+	}
+	// What the opening leaves is to belong to whom the peer belongs to.
+	if err := becomeOwner(t.state); err != nil {
+		return nil, err
+	}
+	return peerd.Open(ctx, peerd.Options{State: t.state, Log: log})
+}
+
 func (t target) askHere(ctx context.Context, q question) (err error) {
 	log := logrus.New()
 	log.SetOutput(io.Discard) // what matters comes back as errors and in the status
-	v, err := vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
+	v, err := t.open(ctx, q, log)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,8 @@ func newRoot() *cobra.Command {
 
 A vault is mounted with stasis-mount. VAULT below is any path inside a mounted
 vault, or a vault's state directory; left out, it is the vault of the working
-directory, or the only one there is.`,
+directory, or the only one there is. A peer, which keeps crates for the vaults of
+other machines, runs as stasis-peer; it is named by its state directory.`,
 		SuggestionsMinimumDistance: 2,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -104,7 +105,7 @@ directory, or the only one there is.`,
 	})
 	root.SetOut(os.Stdout)
 	root.AddCommand(statusCommand(), listCommand(), findCommand(), whyCommand(), waitCommand(), checkCommand(), umountCommand(),
-		nodeCommand(), policyCommand(), keyCommand(), backupCommand(), restoreCommand(), completionCommand(), versionCommand())
+		nodeCommand(), policyCommand(), peerCommand(), keyCommand(), backupCommand(), restoreCommand(), completionCommand(), versionCommand())
 	return root
 }
 

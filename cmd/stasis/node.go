@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,32 +13,48 @@ import (
 	"stasis/cmd/internal/mounts"
 )
 
+const (
+	// maxStdin is how much is read of an invite from stdin, in bytes.
+	maxStdin = 64 << 10
+	// invitePrefix is how every invite begins.
+	invitePrefix = "stasis-invite-"
+)
+
 func nodeCommand() *cobra.Command {
 	return group("node", "the places that keep a vault's crates", nodeAddCommand(), nodeListCommand(), nodeRemoveCommand())
 }
 
 func nodeAddCommand() *cobra.Command {
-	var capacity, zone, rate string
-	cmd := &cobra.Command{Use: "add VAULT NAME directory|container|memory [PATH]", Short: "add a place that keeps crates", Args: arguments(3, 4),
+	var capacity, zone, rate, protocol string
+	cmd := &cobra.Command{Use: "add VAULT NAME directory|container|memory|peer [PATH|INVITE]", Short: "add a place that keeps crates", Args: arguments(3, 4),
 		Long: `Adds a place that keeps crates, and fills it as the vault's settings say.
 
   directory PATH                    one file a crate, in a directory of any disk or share
   container FILE --capacity SIZE    all crates in one file
-  memory --capacity SIZE            fast to read, and never counted as a copy`,
+  memory --capacity SIZE            fast to read, and never counted as a copy
+  peer INVITE                       another machine, which runs stasis-peer; INVITE is what
+                                    ` + "`stasis peer invite`" + ` printed there, - reads it from stdin`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := nodeArgs(args, capacity, zone, rate)
 			if err != nil {
 				return err
 			}
-			t, err := findTarget(args[0])
+			if err := peerArgs(cmd, args, protocol, &a); err != nil {
+				return err
+			}
+			t, err := findAny(args[0])
 			if err != nil {
 				return err
+			}
+			if t.peer {
+				return fmt.Errorf("the peer %s keeps its crates on one node, which %s says", t.state, filepath.Join(t.state, config.PeerFileName))
 			}
 			return nodeAdd(cmd, t, a)
 		}}
 	cmd.Flags().StringVar(&capacity, "capacity", "", "use at most `SIZE` there, like 500GiB; a directory may leave it out")
 	cmd.Flags().StringVar(&zone, "zone", "", "`NAME` shared by places that can be lost together")
 	cmd.Flags().StringVar(&rate, "rate", "", "send at most `RATE`, like 20MiB/s")
+	cmd.Flags().StringVar(&protocol, "protocol", "", "speak `P` with a peer: grpc or http (default: grpc where it has it)")
 	return cmd
 }
 
@@ -62,8 +80,14 @@ func nodeArgs(args []string, capacity, zone, rate string) (api.NodeAddArgs, erro
 		if len(args) > 3 {
 			return slip("a memory node has no path")
 		}
+	case api.KindPeer:
+		if capacity != "" {
+			return slip("a peer takes no --capacity: what may be used there is the quota of the invite")
+		}
+	case config.KindGRPC, config.KindHTTP:
+		return slip("a node on another machine is of kind peer: stasis node add %s %s peer INVITE --protocol %s", args[0], a.Name, a.Kind)
 	default:
-		return slip("unknown kind %q; it is one of directory, container, memory", a.Kind)
+		return slip("unknown kind %q; it is one of directory, container, memory, peer", a.Kind)
 	}
 	if capacity != "" {
 		if a.Capacity, err = config.ParseSize(capacity); err != nil {
@@ -72,7 +96,7 @@ func nodeArgs(args []string, capacity, zone, rate string) (api.NodeAddArgs, erro
 		if a.Capacity < config.MinCapacity {
 			return slip("--capacity: %s is too little; the least is %s", size(a.Capacity), size(config.MinCapacity))
 		}
-	} else if a.Kind != config.KindDirectory {
+	} else if a.Kind == config.KindContainer || a.Kind == config.KindMemory {
 		return slip("a %s node needs a capacity, like --capacity 64GiB", a.Kind)
 	}
 	if zone != "" {
@@ -88,6 +112,36 @@ func nodeArgs(args []string, capacity, zone, rate string) (api.NodeAddArgs, erro
 	return a, nil
 }
 
+// peerArgs takes what only a peer has.
+func peerArgs(cmd *cobra.Command, args []string, protocol string, a *api.NodeAddArgs) error {
+	if a.Kind != api.KindPeer {
+		if protocol != "" {
+			return usageError{fmt.Errorf("--protocol is for peers")}
+		}
+		return nil
+	}
+	if protocol != "" && protocol != config.KindGRPC && protocol != config.KindHTTP {
+		return usageError{fmt.Errorf("--protocol %q is neither grpc nor http", protocol)}
+	}
+	a.Protocol = protocol
+	if len(args) < 4 {
+		return usageError{fmt.Errorf("give the invite that `stasis peer invite` prints on the other machine: stasis node add %s %s peer INVITE", args[0], a.Name)}
+	}
+	if a.Invite = args[3]; a.Invite != "-" {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxStdin))
+	if err != nil {
+		return fmt.Errorf("read the invite: %w", err)
+	}
+	a.Invite = string(text)
+	// The whole line that the other end printed will do.
+	if at := strings.Index(a.Invite, invitePrefix); at > 0 {
+		a.Invite = a.Invite[at:]
+	}
+	return nil
+}
+
 func nodeAdd(cmd *cobra.Command, t target, a api.NodeAddArgs) error {
 	var r api.NodeAddResult
 	if err := t.ask(cmd.Context(), question{op: api.OpNodeAdd, args: a, result: &r, alone: operate}); err != nil {
@@ -99,6 +153,12 @@ func nodeAdd(cmd *cobra.Command, t target, a api.NodeAddArgs) error {
 	again := ""
 	if r.Known {
 		again = " again, with the crates it has"
+	}
+	if r.Address != "" {
+		again += " at " + r.Address
+		if r.Quota > 0 {
+			again += fmt.Sprintf(", where this vault may use %s", size(r.Quota))
+		}
 	}
 	next := ""
 	if r.Durable > r.Copies && a.Kind != config.KindMemory {
@@ -138,9 +198,12 @@ func nodeRemoveCommand() *cobra.Command {
 		Long: `Takes a place away from a vault. Its crates stay on it. Refused if a file would
 fall below its wanted copies, unless forced, and always if it has an only copy.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findTarget(args[0])
+			t, err := findAny(args[0])
 			if err != nil {
 				return err
+			}
+			if t.peer {
+				return fmt.Errorf("the peer %s keeps its crates on one node, which %s says", t.state, filepath.Join(t.state, config.PeerFileName))
 			}
 			return nodeRemove(cmd, t, api.NodeRemoveArgs{Name: args[1], Force: force, DryRun: dryRun})
 		}}

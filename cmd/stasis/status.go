@@ -50,7 +50,7 @@ func first(args []string) string {
 }
 
 func status(cmd *cobra.Command, arg string) (*api.Status, error) {
-	t, err := findTarget(arg)
+	t, err := findAny(arg)
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +70,16 @@ func printStatus(out io.Writer, s *api.Status) error {
 	if where == "" {
 		where = s.Dir + " (not mounted)"
 	}
+	if s.Peer != nil {
+		where = s.Dir
+	}
 	if _, err := fmt.Fprintf(out, "%s: %s\n", where, paint(s.Reason, colour)); err != nil {
 		return err
 	}
-	return printNodes(out, s.Nodes)
+	if err := printNodes(out, s.Nodes); err != nil || s.Peer == nil {
+		return err
+	}
+	return printPeer(out, s.Peer)
 }
 
 func printNodes(out io.Writer, nodes []api.Node) error {

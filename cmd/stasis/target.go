@@ -8,14 +8,16 @@ import (
 	"sort"
 	"strings"
 
+	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
 )
 
-// target is the vault, and perhaps the path in it, that a command is about.
+// target is the vault, and perhaps the path in it, or the peer that a command is about.
 type target struct {
 	state  string       // the state directory
+	peer   bool         // it is a peer's
 	mount  mounts.Mount // the zero Mount if it is not mounted
 	inside string       // the path counted from the vault's root, "" for the root
 }
@@ -38,8 +40,17 @@ func (t target) path(inside string) string {
 	return filepath.Join(t.mount.Point, inside)
 }
 
-// find gives the target of an argument; "" is what the person left out.
+// findTarget gives the vault of an argument; "" is what the person left out.
 func findTarget(arg string) (target, error) {
+	t, err := findAny(arg)
+	if err == nil && t.peer {
+		err = fmt.Errorf("%s is a peer's state directory, and this is about vaults", t.state)
+	}
+	return t, err
+}
+
+// findAny is findTarget for commands that a peer answers too.
+func findAny(arg string) (target, error) {
 	table, err := mounts.Read()
 	if err != nil {
 		return target{}, err
@@ -58,6 +69,9 @@ func findTarget(arg string) (target, error) {
 		m, _ := table.Of(path)
 		return target{state: path, mount: m}, nil
 	}
+	if statedir.IsPeer(path) {
+		return target{state: path, peer: true}, nil
+	}
 	// The mountpoint of a vault that is not mounted.
 	if state, err := vault.DefaultState(path); err == nil && vault.IsState(state) {
 		if m, ok := table.Of(state); ok {
@@ -65,7 +79,7 @@ func findTarget(arg string) (target, error) {
 		}
 		return target{state: state}, nil
 	}
-	return target{}, fmt.Errorf("%s is neither inside a mounted vault nor a vault's state directory; `stasis list` shows the vaults there are", arg)
+	return target{}, fmt.Errorf("%s is neither inside a mounted vault nor a state directory; `stasis list` shows the vaults there are", arg)
 }
 
 // targetInside is findTarget for commands about a path, which needs a mount.
@@ -89,6 +103,9 @@ func defaultTarget(table mounts.Table) (target, error) {
 	}
 	switch len(all) {
 	case 0:
+		if peers := defaultPeers(); len(peers) == 1 {
+			return target{state: peers[0], peer: true}, nil
+		}
 		return target{}, errors.New("there is no vault yet; `stasis-mount DIRECTORY` makes one")
 	case 1:
 		return all[0], nil
@@ -134,6 +151,14 @@ func allVaults(table mounts.Table) ([]target, error) {
 
 // ownedState reports whether a mounted vault is one that this user may ask about.
 func ownedState(state string) bool {
-	_, err := os.Stat(filepath.Join(state, "vault.toml"))
+	_, err := os.Stat(filepath.Join(state, config.FileName))
 	return err == nil
+}
+
+// kind is what the target is, in a word.
+func (t target) kind() string {
+	if t.peer {
+		return "peer"
+	}
+	return "vault"
 }

@@ -49,6 +49,7 @@ type Status struct {
 	Nodes    []Node   `json:"nodes"`
 	Mount    string   `json:"mountpoint"` // empty if it is not mounted
 	Dir      string   `json:"state_directory"`
+	Peer     *Peer    `json:"peer,omitempty"` // what a peer adds; nil for a vault
 }
 
 // Pending is what still has to be sent.
@@ -76,6 +77,8 @@ type Node struct {
 	ID            string `json:"id"`
 	Kind          string `json:"kind"`
 	Path          string `json:"path,omitempty"`
+	Address       string `json:"address,omitempty"` // of a peer
+	Peer          string `json:"peer,omitempty"`    // its fingerprint
 	Zone          string `json:"zone,omitempty"`
 	State         string `json:"state"`
 	Durable       bool   `json:"durable"`
@@ -191,10 +194,17 @@ type UnmountResult struct {
 	Detail   string `json:"detail"`
 }
 
-// NodeAddArgs describes a node to add. Path is absolute.
+// KindPeer is how a person names a node that is a peer; what it is recorded as is the
+// protocol that is spoken.
+const KindPeer = "peer"
+
+// NodeAddArgs describes a node to add. Path is absolute. For a peer there is an invite
+// instead, and perhaps a protocol.
 type NodeAddArgs struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`
+	Invite   string `json:"invite,omitempty"`
+	Protocol string `json:"protocol,omitempty"`
 	Path     string `json:"path"`
 	Capacity int64  `json:"capacity"`
 	Zone     string `json:"zone"`
@@ -206,8 +216,10 @@ type NodeAddResult struct {
 	ID       string   `json:"id"`
 	Known    bool     `json:"known"` // it had been a node of this vault before
 	Warnings []string `json:"warnings"`
-	Copies   int      `json:"copies"`  // what the vault keeps of each file
-	Durable  int      `json:"durable"` // nodes that count
+	Copies   int      `json:"copies"`            // what the vault keeps of each file
+	Durable  int      `json:"durable"`           // nodes that count
+	Address  string   `json:"address,omitempty"` // at which a peer answered
+	Quota    int64    `json:"quota,omitempty"`   // what a peer has given, in bytes; 0: as much as it has
 }
 
 // NodeRemoveArgs names a node to remove.

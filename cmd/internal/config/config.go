@@ -10,17 +10,24 @@ import (
 	"strings"
 )
 
-// FileName is the name of the configuration in a state directory.
-const FileName = "vault.toml"
+// FileName and PeerFileName are the names of the configuration in the state directory of
+// a vault and of a peer.
+const (
+	FileName     = "vault.toml"
+	PeerFileName = "peer.toml"
+)
 
 // The kinds of node.
 const (
 	KindDirectory = "directory"
 	KindContainer = "container"
 	KindMemory    = "memory"
+	KindGRPC      = "grpc"
+	KindHTTP      = "http"
 )
 
-// Config is what a vault.toml says. Paths are absolute.
+// Config is what a vault.toml or a peer.toml says. Paths are absolute. A peer has no
+// bodies, and Least is 1.
 type Config struct {
 	Copies int    // copies a file should have
 	Least  int    // fewer places than this with space for it: the close fails
@@ -32,13 +39,21 @@ type Config struct {
 type Node struct {
 	Name     string
 	Kind     string
-	Path     string // absolute; empty for memory
+	Path     string // absolute; empty for memory and for peers
+	Address  string // of a peer, as host:port
+	Peer     string // a peer's fingerprint
 	Capacity int64  // bytes; 0: bounded by the device alone
 	Zone     string
 	Rate     int64 // what may be sent there, in bytes a second; 0: no bound
 
 	line int // where its table starts in the file
 }
+
+// Remote reports whether the node is a peer.
+func (n Node) Remote() bool { return n.Kind == KindGRPC || n.Kind == KindHTTP }
+
+// Line is where the node's table starts in its file; 0 if it is in none.
+func (n Node) Line() int { return n.line }
 
 // Durable reports whether copies there count.
 func (n Node) Durable() bool { return n.Kind != KindMemory }
@@ -100,11 +115,20 @@ func Load(path string) (*Config, error) {
 	return Parse(path, text)
 }
 
+// LoadPeer is Load for a peer.toml.
+func LoadPeer(path string) (*Config, error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeer(path, text)
+}
+
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &Error{File: path, Message: "there is no such file", Hint: "is its directory a vault's state directory?"}
+			return nil, &Error{File: path, Message: "there is no such file", Hint: "is its directory a state directory?"}
 		}
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}

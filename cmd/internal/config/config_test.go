@@ -105,7 +105,16 @@ func TestFaults(t *testing.T) {
 		"long name":        {"[[node]]\nname = \"" + strings.Repeat("a", 65) + "\"\nkind = \"memory\"\n", ":2: the name is longer than 64 bytes"},
 		"empty zone":       {node + "zone = \"\"\n", ":5: a name can't be empty"},
 		"kind typo":        {"[[node]]\nname = \"a\"\nkind = \"directry\"\n", `:3: unknown kind "directry"; did you mean "directory"?`},
-		"kind not built":   {"[[node]]\nname = \"a\"\nkind = \"grpc\"\n", `:3: unknown kind "grpc"; it is one of directory, container, memory`},
+		"no address":       {"[[node]]\nname = \"a\"\nkind = \"grpc\"\n", `:1: node "a" has no address`},
+		"no peer":          {"[[node]]\nname = \"a\"\nkind = \"grpc\"\naddress = \"h:1\"\n", `:1: node "a" has no peer`},
+		"bad address":      {remote("h", finger), `:4: address: "h" is not a host and a port; write it like nas.example:7440`},
+		"any address":      {remote("0.0.0.0:1", finger), `:4: address: "0.0.0.0:1" is not a host and a port`},
+		"bad peer":         {remote("h:1", "abc"), `:5: peer: "abc" is not a fingerprint, which has 52 letters`},
+		"peer path":        {remote("h:1", finger) + "path = \"/x\"\n", ":6: a peer node has no path; remove it"},
+		"peer capacity":    {remote("h:1", finger) + "capacity = \"1G\"\n", ":6: a peer node has no capacity; remove it: what"},
+		"disk address":     {node + "address = \"h:1\"\n", ":5: a directory node has no address; remove it"},
+		"same peer":        {remote("h:1", finger) + strings.Replace(remote("h:2", strings.ToUpper(finger)), `"a"`, `"b"`, 1), `:6: nodes "a" and "b" are the same peer; a second way`},
+		"kind far off":     {"[[node]]\nname = \"a\"\nkind = \"tapestry\"\n", `:3: unknown kind "tapestry"; it is one of directory, container, memory, grpc, http`},
 		"memory path":      {"[[node]]\nname = \"a\"\nkind = \"memory\"\npath = \"/x\"\n", ":4: a memory node has no path; remove it"},
 		"no capacity":      {"[[node]]\nname = \"a\"\nkind = \"memory\"\n", `:1: node "a" is a memory and has no capacity`},
 		"bad capacity":     {node + "capacity = \"lots\"\n", `:5: capacity: "lots" is not a size; write it like 500GiB, 500GB or 500G`},
@@ -125,6 +134,31 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: got %v, want an *Error", name, err)
 		} else if !strings.HasPrefix(err.Error(), file+c.want) {
 			t.Errorf("%s: got\n  %v\nwant\n  %s%s", name, err, file, c.want)
+		}
+	}
+}
+
+const finger = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// remote is the table of a peer.
+func remote(address, peer string) string {
+	return "[[node]]\nname = \"a\"\nkind = \"grpc\"\naddress = \"" + address + "\"\npeer = \"" + peer + "\"\n"
+}
+
+// A peer.toml has nodes as a vault.toml has, and no setting that a peer does not know.
+func TestParsePeer(t *testing.T) {
+	const file = "/peers/one/peer.toml"
+	c, err := ParsePeer(file, []byte(DefaultPeer))
+	if err != nil || c.Copies != 1 || len(c.Nodes) != 1 || c.Nodes[0].Path != "/peers/one/nodes/default" {
+		t.Errorf("the default says %+v, %v", c, err)
+	}
+	if c, err := ParsePeer(file, []byte("copies = 2\n")); err != nil || c.Copies != 2 || len(c.Nodes) != 0 {
+		t.Errorf("copies alone: %+v, %v", c, err)
+	}
+	for _, key := range []string{"least = 1", "bodies = 'x'"} {
+		_, err := ParsePeer(file, []byte(key))
+		if err == nil || !strings.HasPrefix(err.Error(), file+":1: unknown key") {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }
@@ -172,6 +206,7 @@ func TestLoad(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sample))
 	f.Add([]byte(Default))
+	f.Add([]byte(remote("nas:7440", finger)))
 	f.Add([]byte("[[node]]\nname = '''a'''\nkind = \"\\u006demory\""))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse(file, text)

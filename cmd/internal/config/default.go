@@ -21,11 +21,26 @@ copies = 1          # how many copies a file should have, each on another node
 #
 #   stasis node add VAULT usb directory /media/usb/stasis
 #   stasis node add VAULT nas container /mnt/nas/stasis.container --capacity 500GiB
+#   stasis node add VAULT basement peer INVITE
 #
-# kind      directory (one file a crate), container (all in one file), memory (fast, never counted)
+# kind      directory (one file a crate), container (all in one file), memory (fast, never counted),
+#           grpc or http (a peer: address = "host:port", peer = its fingerprint)
 # capacity  what stasis may use there, like "500GiB"; a directory may leave it out
 # zone      a name for places that can be lost together
 # rate      the most to send there, like "20MiB/s"
+[[node]]
+name = "` + DefaultNode + `"
+kind = "directory"
+path = "` + DefaultNodePath + `"
+`
+
+// DefaultPeer is the peer.toml of a new peer.
+const DefaultPeer = `# This peer's settings: where it keeps the crates that vaults send it. A running peer
+# reads the file again on SIGHUP. What it does not understand it refuses, and goes on with
+# the settings it had. Relative paths count from this file, ~/ is your home.
+#
+# kind      directory (one file a crate), container (all in one file), memory (never counted)
+# capacity  what stasis may use there, like "500GiB"; a directory may leave it out
 [[node]]
 name = "` + DefaultNode + `"
 kind = "directory"

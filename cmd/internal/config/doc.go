@@ -1,5 +1,6 @@
 // Package config reads and edits vault.toml, the file in which a person says how
-// many copies a vault wants and where its nodes are.
+// many copies a vault wants and where its nodes are, and reads peer.toml, which says the
+// same for a peer.
 //
 // Words. A setting is one of the keys at the top of the file; a node is one of its
 // [[node]] tables. The order of the tables is the order of preference.

@@ -51,6 +51,12 @@ func AddNode(path string, text []byte, n Node) ([]byte, error) {
 	if n.Path != "" {
 		fmt.Fprintf(&b, "path = %s\n", quote(n.Path))
 	}
+	if n.Address != "" {
+		fmt.Fprintf(&b, "address = %s\n", quote(n.Address))
+	}
+	if n.Peer != "" {
+		fmt.Fprintf(&b, "peer = %s\n", quote(n.Peer))
+	}
 	if n.Capacity > 0 {
 		fmt.Fprintf(&b, "capacity = %s\n", quote(exactSize(n.Capacity)))
 	}

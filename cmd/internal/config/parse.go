@@ -23,13 +23,23 @@ const (
 
 var (
 	topKeys  = []string{"copies", "least", "bodies"}
-	nodeKeys = []string{"name", "kind", "path", "capacity", "zone", "rate"}
-	kinds    = []string{KindDirectory, KindContainer, KindMemory}
+	peerKeys = []string{"copies"}
+	nodeKeys = []string{"name", "kind", "path", "address", "peer", "capacity", "zone", "rate"}
+	kinds    = []string{KindDirectory, KindContainer, KindMemory, KindGRPC, KindHTTP}
 )
 
 // Parse reads the text of the file that lies, or will lie, at path.
 func Parse(path string, text []byte) (*Config, error) {
-	doc, err := scan(path, text)
+	return parse(path, text, topKeys)
+}
+
+// ParsePeer is Parse for a peer.toml.
+func ParsePeer(path string, text []byte) (*Config, error) {
+	return parse(path, text, peerKeys)
+}
+
+func parse(path string, text []byte, known []string) (*Config, error) {
+	doc, err := scanKnown(path, text, known)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +51,7 @@ func Parse(path string, text []byte) (*Config, error) {
 type document struct {
 	path   string
 	text   []byte
+	known  []string // the keys at the top
 	top    []entry
 	tables []table
 }
@@ -66,10 +77,13 @@ func (d *document) fault(line int, hint, format string, args ...any) error {
 	return &Error{File: d.path, Line: line, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// scan reads the text into entries. It refuses what no vault.toml has: other
+// scan is scanKnown for a vault.toml, which is what commands edit.
+func scan(path string, text []byte) (*document, error) { return scanKnown(path, text, topKeys) }
+
+// scanKnown reads the text into entries. It refuses what no configuration has: other
 // tables, nested keys, values that are neither strings nor integers.
-func scan(path string, text []byte) (*document, error) {
-	d := &document{path: path, text: text}
+func scanKnown(path string, text []byte, known []string) (*document, error) {
+	d := &document{path: path, text: text, known: known}
 	if !utf8.Valid(text) {
 		return nil, d.fault(0, "", "the file is not a UTF-8 text")
 	}
@@ -121,7 +135,7 @@ func (d *document) expression(p *unstable.Parser, n *unstable.Node) error {
 	}
 	v := n.Value()
 	e := entry{key: name, value: string(v.Data), number: v.Kind == unstable.Integer, line: line, from: at}
-	known := topKeys
+	known := d.known
 	if len(d.tables) > 0 {
 		known = nodeKeys
 	}
@@ -148,7 +162,7 @@ func (d *document) unknownKey(e entry, known []string) error {
 	case hint != "":
 	case e.key == "node":
 		hint = "write each node as a [[node]] table of its own"
-	case len(d.tables) > 0 && slices.Contains(topKeys, e.key):
+	case len(d.tables) > 0 && slices.Contains(d.known, e.key):
 		hint = fmt.Sprintf("put %s above the first [[node]]", e.key)
 	case len(d.tables) == 0 && slices.Contains(nodeKeys, e.key):
 		hint = fmt.Sprintf("%s belongs into a [[node]] table", e.key)
@@ -211,6 +225,9 @@ func (d *document) config() (*Config, error) {
 			if other.Path == n.Path && n.Path != "" {
 				return nil, d.fault(n.line, "each node needs a place of its own", "nodes %q and %q have the same path %s", other.Name, n.Name, n.Path)
 			}
+			if other.Peer == n.Peer && n.Peer != "" {
+				return nil, d.fault(n.line, "a second way to one place is no second copy", "nodes %q and %q are the same peer", other.Name, n.Name)
+			}
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
@@ -242,6 +259,10 @@ func (d *document) node(t table) (Node, error) {
 			n.Kind = text
 		case "path":
 			n.Path = text
+		case "address":
+			n.Address = text
+		case "peer":
+			n.Peer = text
 		case "zone":
 			n.Zone = text
 		}
@@ -263,35 +284,6 @@ func (d *document) node(t table) (Node, error) {
 		return Node{}, err
 	}
 	return n, nil
-}
-
-// nodeKind checks what a node's kind asks for.
-func (d *document) nodeKind(n *Node, at int, line map[string]int) error {
-	switch n.Kind {
-	case KindDirectory, KindContainer:
-		if n.Path == "" {
-			return d.fault(at, "", "node %q has no path", n.Name)
-		}
-		path, err := absolute(d.path, n.Path)
-		if err != nil {
-			return d.fault(line["path"], "", "path: %v", err)
-		}
-		n.Path = path
-	case KindMemory:
-		if line["path"] != 0 {
-			return d.fault(line["path"], "remove it", "a memory node has no path")
-		}
-	default:
-		hint := didYouMean(n.Kind, kinds)
-		if hint == "" {
-			hint = "it is one of " + strings.Join(kinds, ", ")
-		}
-		return d.fault(line["kind"], hint, "unknown kind %q", n.Kind)
-	}
-	if n.Capacity == 0 && n.Kind != KindDirectory {
-		return d.fault(at, `add a line like capacity = "64GiB"`, "node %q is a %s and has no capacity", n.Name, n.Kind)
-	}
-	return nil
 }
 
 func (d *document) count(e entry) (int, error) {

@@ -26,6 +26,15 @@ type Handler interface {
 	Handle(ctx context.Context, op string, args json.RawMessage, progress Progress) (result any, err error)
 }
 
+// With answers a request whose arguments are an A.
+func With[A any](op string, raw json.RawMessage, answer func(A) (any, error)) (any, error) {
+	var a A
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, &store.Error{Kind: store.Invalid, Op: op, Detail: "its arguments can't be read", Err: err}
+	}
+	return answer(a)
+}
+
 // Server answers on the control socket of a state directory.
 type Server struct {
 	listener *net.UnixListener

@@ -7,15 +7,17 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"stasis/cmd/internal/config"
+	"stasis/peer/identity"
 	"stasis/store"
 	"stasis/store/container"
 	"stasis/store/directory"
 	"stasis/store/memory"
 )
 
-// Open opens the store of a node of this machine; want is the leaf that should be there,
-// zero takes any. It never initialises one.
-func Open(ctx context.Context, n config.Node, want store.NodeID, owner store.OwnerID, log logrus.FieldLogger) (store.Store, error) {
+// Open opens the store of a node in the name of an identity; want is the leaf that should
+// be there, zero takes any. It never initialises one.
+func Open(ctx context.Context, n config.Node, want store.NodeID, own identity.Identity, log logrus.FieldLogger) (store.Store, error) {
+	owner := own.Owner()
 	switch n.Kind {
 	case config.KindDirectory:
 		capacity := n.Capacity
@@ -35,8 +37,14 @@ func Open(ctx context.Context, n config.Node, want store.NodeID, owner store.Own
 		return s, nil
 	case config.KindMemory:
 		return memory.New(n.Capacity, memory.Options{Leaf: want})
+	case config.KindGRPC, config.KindHTTP:
+		p, err := openPeer(ctx, n, want, own, log)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
 	}
-	return nil, &store.Error{Kind: store.Invalid, Op: "open node", Subject: fmt.Sprintf("%q", n.Name), Detail: "its kind " + n.Kind + " is none of this machine"}
+	return nil, &store.Error{Kind: store.Invalid, Op: "open node", Subject: fmt.Sprintf("%q", n.Name), Detail: "its kind " + n.Kind + " is not known"}
 }
 
 // Initialise makes the store of a node, in a place that is empty or not there. Where

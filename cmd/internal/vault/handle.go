@@ -21,41 +21,32 @@ func (v *Vault) Handle(ctx context.Context, op string, args json.RawMessage, pro
 	case api.OpStatus:
 		return v.status(ctx)
 	case api.OpFind:
-		return with(op, args, func(a api.FindArgs) (any, error) { return v.find(ctx, a, progress) })
+		return control.With(op, args, func(a api.FindArgs) (any, error) { return v.find(ctx, a, progress) })
 	case api.OpWhy:
-		return with(op, args, func(a api.PathArgs) (any, error) { return v.why(ctx, a) })
+		return control.With(op, args, func(a api.PathArgs) (any, error) { return v.why(ctx, a) })
 	case api.OpWait:
-		return with(op, args, func(a api.WaitArgs) (any, error) { return v.wait(ctx, a, progress) })
+		return control.With(op, args, func(a api.WaitArgs) (any, error) { return v.wait(ctx, a, progress) })
 	case api.OpCheck:
-		return with(op, args, func(a api.CheckArgs) (any, error) { return v.check(ctx, a, progress) })
+		return control.With(op, args, func(a api.CheckArgs) (any, error) { return v.check(ctx, a, progress) })
 	case api.OpUnmount:
-		return with(op, args, func(a api.UnmountArgs) (any, error) { return v.unmount(ctx, a, progress) })
+		return control.With(op, args, func(a api.UnmountArgs) (any, error) { return v.unmount(ctx, a, progress) })
 	case api.OpPolicyGet:
-		return with(op, args, func(a api.PathArgs) (any, error) { return v.policyGet(a) })
+		return control.With(op, args, func(a api.PathArgs) (any, error) { return v.policyGet(a) })
 	case api.OpBackup:
-		return with(op, args, func(a api.BackupArgs) (any, error) { return v.backup(a) })
+		return control.With(op, args, func(a api.BackupArgs) (any, error) { return v.backup(a) })
 	}
 	if v.o.ReadOnly {
 		return nil, &store.Error{Kind: store.Denied, Op: "change the vault", Subject: v.o.State, Detail: "the vault is open for reading only", Hint: "mount it without --read-only"}
 	}
 	switch op {
 	case api.OpNodeAdd:
-		return with(op, args, func(a api.NodeAddArgs) (any, error) { return v.nodeAdd(ctx, a) })
+		return control.With(op, args, func(a api.NodeAddArgs) (any, error) { return v.nodeAdd(ctx, a) })
 	case api.OpNodeRemove:
-		return with(op, args, func(a api.NodeRemoveArgs) (any, error) { return v.nodeRemove(ctx, a) })
+		return control.With(op, args, func(a api.NodeRemoveArgs) (any, error) { return v.nodeRemove(ctx, a) })
 	case api.OpPolicySet:
-		return with(op, args, func(a api.PolicySetArgs) (any, error) { return v.policySet(ctx, a) })
+		return control.With(op, args, func(a api.PolicySetArgs) (any, error) { return v.policySet(ctx, a) })
 	}
 	return nil, &store.Error{Kind: store.Invalid, Op: op, Detail: "this daemon does not know the request", Hint: "it is of another release than the command; mount the vault again"}
-}
-
-// with reads the arguments of a request.
-func with[A any](op string, raw json.RawMessage, answer func(A) (any, error)) (any, error) {
-	var a A
-	if err := json.Unmarshal(raw, &a); err != nil {
-		return nil, &store.Error{Kind: store.Invalid, Op: op, Detail: "its arguments can't be read", Err: err}
-	}
-	return answer(a)
 }
 
 func (v *Vault) find(ctx context.Context, a api.FindArgs, progress control.Progress) (any, error) {

@@ -18,16 +18,27 @@ func (v *Vault) nodeAdd(ctx context.Context, a api.NodeAddArgs) (any, error) {
 	v.editing.Lock()
 	defer v.editing.Unlock()
 	n := config.Node{Name: a.Name, Kind: a.Kind, Path: a.Path, Capacity: a.Capacity, Zone: a.Zone, Rate: a.Rate}
-	old := v.settings.Load()
-	c, err := v.withNode(old, n)
+	r := api.NodeAddResult{Warnings: []string{}}
+	var id store.NodeID
+	if a.Kind == api.KindPeer {
+		// An invite is good for one vault: what can be refused is refused before it is used.
+		if err := v.freeName(a.Name); err != nil {
+			return nil, err
+		}
+		var err error
+		if n, id, r.Quota, err = v.redeem(ctx, n, a); err != nil {
+			return nil, err
+		}
+		r.Address = n.Address
+	}
+	c, err := v.withNode(v.settings.Load(), n)
 	if err != nil {
 		return nil, err
 	}
 	if err := v.checkPlaces(c); err != nil {
 		return nil, err
 	}
-	r := api.NodeAddResult{Warnings: []string{}, Copies: c.Copies}
-	var id store.NodeID
+	r.Copies = c.Copies
 	if n.Path != "" {
 		if id, r.Known, err = nodes.Initialise(n, v.identity.Owner()); err != nil {
 			return nil, err
@@ -76,17 +87,28 @@ func (v *Vault) join(ctx context.Context, n config.Node, id store.NodeID) error 
 	}
 }
 
+// freeName refuses the name of a node that there is.
+func (v *Vault) freeName(name string) error {
+	if _, taken := v.settings.Load().Node(name); taken {
+		return &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", name),
+			Detail: "there is a node of that name", Hint: "choose another name"}
+	}
+	return nil
+}
+
 // withNode is a configuration and one more node, checked as if it stood in the file.
 func (v *Vault) withNode(c *config.Config, n config.Node) (*config.Config, error) {
 	path := v.settingsPath()
-	if _, taken := c.Node(n.Name); taken {
-		return nil, &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", n.Name),
-			Detail: "there is a node of that name", Hint: "choose another name"}
+	if err := v.freeName(n.Name); err != nil {
+		return nil, err
 	}
 	for _, o := range c.Nodes {
 		if o.Path == n.Path && n.Path != "" {
 			return nil, &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", n.Name),
 				Detail: fmt.Sprintf("node %q is at %s already", o.Name, o.Path), Hint: "a second way to one place is no second copy"}
+		}
+		if o.Peer == n.Peer && n.Peer != "" {
+			return nil, samePeer(n.Name, o)
 		}
 	}
 	// What the file would refuse alone is refused in the same words, without a line.

@@ -26,7 +26,7 @@ func (v *Vault) specs(c *config.Config) []router.NodeSpec {
 func (v *Vault) spec(n config.Node) router.NodeSpec {
 	return router.NodeSpec{
 		Name: n.Name, Kind: n.Kind, Zone: n.Zone, Durable: n.Durable(), Rate: n.Rate,
-		Settings: fmt.Sprintf("%s %d %s", n.Kind, n.Capacity, n.Path),
+		Settings: fmt.Sprintf("%s %d %s%s %s", n.Kind, n.Capacity, n.Path, n.Address, n.Peer),
 		Open: func(ctx context.Context, want store.NodeID) (store.Store, error) {
 			s, err := v.openStore(ctx, n, want)
 			if nodes.HeldElsewhere(n, want, err) {
@@ -40,7 +40,7 @@ func (v *Vault) spec(n config.Node) router.NodeSpec {
 
 // openStore opens the store of a node. It never initialises one.
 func (v *Vault) openStore(ctx context.Context, n config.Node, want store.NodeID) (store.Store, error) {
-	s, err := nodes.Open(ctx, n, want, v.identity.Owner(), v.log)
+	s, err := nodes.Open(ctx, n, want, v.identity, v.log)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +50,13 @@ func (v *Vault) openStore(ctx context.Context, n config.Node, want store.NodeID)
 		return &watchedDirectory{s, refused}, nil
 	case *container.Store:
 		return &watchedContainer{s, refused}, nil
+	case nodes.Peer:
+		return &watchedPeer{s, refused}, nil
 	}
 	return s, nil
 }
 
-// watchedDirectory and watchedContainer report a fence that was refused; in all else
+// watchedDirectory, watchedContainer and watchedPeer report a fence that was refused; in all else
 // they are the stores.
 type watchedDirectory struct {
 	*directory.Store
@@ -64,6 +66,18 @@ type watchedDirectory struct {
 type watchedContainer struct {
 	*container.Store
 	refused func(error)
+}
+
+type watchedPeer struct {
+	nodes.Peer
+	refused func(error)
+}
+
+// Fence is store.Fencer's.
+func (s *watchedPeer) Fence(ctx context.Context, known []store.Token, next store.Token, takeOver bool) error {
+	err := s.Peer.Fence(ctx, known, next, takeOver)
+	s.refused(err)
+	return err
 }
 
 // Fence is store.Fencer's.

@@ -34,7 +34,7 @@ var ours = map[string]bool{
 // DefaultState is where the state of the vault of a mountpoint lies if nobody says
 // otherwise.
 func DefaultState(mountpoint string) (string, error) {
-	return statedir.Default(mounts.Escape(mountpoint))
+	return statedir.Default("stasis", mounts.Escape(mountpoint))
 }
 
 // IsState reports whether dir is a vault's state directory.

@@ -48,7 +48,7 @@ func (v *Vault) nodeStatus(n router.NodeStatus) api.Node {
 		out.ID = n.ID.String()
 	}
 	if c, ok := v.settings.Load().Node(n.Name); ok {
-		out.Path = c.Path
+		out.Path, out.Address, out.Peer = c.Path, c.Address, c.Peer
 	} else {
 		out.Warning = "not in vault.toml any more; `stasis node remove` forgets it"
 	}

@@ -1,0 +1,186 @@
+package peerd
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/nodes"
+	"stasis/peer/host"
+	"stasis/store"
+)
+
+// keeper opens the node, watches it, and opens it anew when it was away or its settings
+// have changed.
+type keeper struct {
+	p    *Peer
+	gate gate
+	wake chan struct{}
+
+	mu      sync.Mutex // held while the node is opened or closed
+	store   store.Store
+	stale   bool // opened by settings that hold no more
+	closed  bool
+	telling sync.Mutex
+	node    NodeState // guarded by telling
+}
+
+// NodeState is how the peer's node stands.
+type NodeState struct {
+	Status store.Status // as last heard
+	Err    error        // why it is away; nil: it is there
+}
+
+func newKeeper(p *Peer) *keeper {
+	return &keeper{p: p, wake: make(chan struct{}, 1), node: NodeState{Err: &store.Error{Kind: store.Unavailable, Op: "open the node", Detail: "it is not open yet"}}}
+}
+
+// reopen has the node opened anew soon.
+func (k *keeper) reopen() {
+	k.mu.Lock()
+	k.stale = true
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks after the node until the peer closes.
+func (k *keeper) run() {
+	pause := probeEvery
+	for {
+		t := time.NewTimer(pause)
+		select {
+		case <-k.p.ctx.Done():
+			t.Stop()
+			return
+		case <-k.wake:
+			t.Stop()
+		case <-t.C:
+		}
+		pause = probeEvery
+		before := k.state().Err
+		err := k.look(k.p.ctx)
+		switch {
+		case err != nil && k.p.ctx.Err() == nil && before == nil:
+			k.p.log.WithError(err).Warn("the node is away; vaults are told to come back later")
+		case err == nil && before != nil:
+			k.p.log.Info("the node is there")
+		}
+		if err != nil {
+			pause = retryEvery
+		}
+	}
+}
+
+// look opens the node, or asks the open one whether it is there. The error says why it
+// is not.
+func (k *keeper) look(ctx context.Context) (err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return away("open the node")
+	}
+	var s store.Status
+	defer func() { k.tell(s, err) }()
+	if k.store != nil && k.stale {
+		k.shut(ctx, swapLimit)
+	}
+	if k.store == nil {
+		if err := k.open(ctx); err != nil {
+			return err
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	if s, err = k.store.Status(limited); err != nil && limited.Err() == nil {
+		k.shut(ctx, 0)
+	}
+	return err
+}
+
+// open opens the store and the host over it. Called with mu held.
+func (k *keeper) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	p := k.p
+	n := p.settings.Load().Nodes[0]
+	k.stale = false
+	s, err := nodes.Open(ctx, n, p.leaf, p.identity, p.log)
+	if err != nil {
+		return err
+	}
+	h, err := host.Open(ctx, host.Options{Ledger: p.ledger, Store: s, Spool: p.spool(n), Identity: p.identity, Log: p.log, TakeOver: p.o.TakeOver})
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	k.store = s
+	k.gate.set(h)
+	return nil
+}
+
+// shut closes host and store, after what is under way or after limit. Called with mu
+// held.
+func (k *keeper) shut(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	h := k.gate.get()
+	k.gate.set(nil)
+	err := h.Close(ctx)
+	if err = errors.Join(err, k.store.Close()); err != nil {
+		k.p.log.WithError(err).Warn("the node was closed, but not cleanly")
+	}
+	k.store = nil
+}
+
+// close closes the node for good.
+func (k *keeper) close(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.store == nil {
+		return nil
+	}
+	h := k.gate.get()
+	k.gate.set(nil)
+	err := errors.Join(h.Close(ctx), k.store.Close())
+	k.store = nil
+	return err
+}
+
+func (k *keeper) tell(s store.Status, err error) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	if err == nil {
+		k.node.Status = s
+	}
+	k.node.Err = err
+}
+
+// state is how the node stood when it was looked at last.
+func (k *keeper) state() NodeState {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	return k.node
+}
+
+// spool is the directory for uploads that are not complete: on the node's filesystem, so
+// that it can adopt them.
+func (p *Peer) spool(n config.Node) string {
+	own := filepath.Join(p.o.State, spoolName)
+	if n.Kind != config.KindDirectory || sameDevice(p.o.State, n.Path) || unix.Access(filepath.Dir(n.Path), unix.W_OK) != nil {
+		return own
+	}
+	return n.Path + "." + spoolName
+}
+
+func sameDevice(a, b string) bool {
+	var x, y unix.Stat_t
+	return unix.Stat(a, &x) == nil && unix.Stat(b, &y) == nil && x.Dev == y.Dev
+}

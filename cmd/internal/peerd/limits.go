@@ -1,0 +1,28 @@
+package peerd
+
+import "time"
+
+const (
+	// openLimit bounds one attempt to open the node.
+	openLimit = 30 * time.Second
+	// probeEvery is how often the node is asked whether it is there, and probeLimit how long
+	// its answer is waited for.
+	probeEvery = 5 * time.Second
+	probeLimit = 10 * time.Second
+	// retryEvery is how often a node that is away is looked for.
+	retryEvery = 2 * time.Second
+	// swapLimit bounds what is waited for what is under way when the node is closed to be
+	// opened anew.
+	swapLimit = 10 * time.Second
+	// backupPoll is how often it is asked whether a daily backup of the ledger is due.
+	backupPoll = time.Hour
+	// MinQuota is the least quota of an owner, in bytes: room for one block of content and
+	// what comes with it.
+	MinQuota = 4 << 20
+	// MaxAddresses is the most addresses that one invite is asked for.
+	MaxAddresses = 8
+	// minPrefix is the least beginning of an id that names an owner, in letters.
+	minPrefix = 6
+	// findingsOwner is the most findings that a check tells of one owner.
+	findingsOwner = 1000
+)
