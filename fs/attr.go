@@ -151,11 +151,6 @@ func (s *FS) setAttr(f *file, c Change) error {
 	if c.Mode == nil && !chown && c.Atime == nil && c.Mtime == nil && c.Ctime == nil && !c.KillSUIDGID {
 		return nil
 	}
-	if c.Mtime == nil {
-		if err := s.recordTimes(f); err != nil {
-			return err
-		}
-	}
 	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
 		if (chown || c.KillSUIDGID) && c.Mode == nil {
 			in.Mode = strippedSUID(in.Mode)
@@ -166,6 +161,9 @@ func (s *FS) setAttr(f *file, c Change) error {
 			in.Mode = in.Mode&unix.S_IFMT | *c.Mode&0o7777
 		}
 		set(&in.Atime, c.Atime)
+		if f.timed {
+			in.Mtime = f.mtime
+		}
 		set(&in.Mtime, c.Mtime)
 		in.Ctime = names.Now()
 		set(&in.Ctime, c.Ctime)
@@ -174,8 +172,14 @@ func (s *FS) setAttr(f *file, c Change) error {
 	if err != nil {
 		return err
 	}
-	if c.Mtime != nil {
-		f.timed = false
+	f.timed = false
+	if c.Mtime != nil && f.body != nil && f.record.Mtime != 0 {
+		r := f.record
+		r.Mtime = 0
+		if _, err := s.putBody(f.ino, &r); err != nil {
+			return err
+		}
+		f.record = r
 	}
 	if chown || c.KillSUIDGID {
 		return s.dropCapability(f.ino)

@@ -148,7 +148,7 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 	defer f.mu.Unlock()
 	r := f.record
 	r.Size, r.Places, r.Planned = size, to, refused == nil
-	r.Unplaced, r.Reason = isSpace(refused), ""
+	r.Unplaced, r.Reason, r.Mtime = isSpace(refused), "", f.written()
 	if r.Settled && f.synced != f.writes {
 		// The size that counts after a power cut is the one that was synced.
 		r.Size = f.record.Size
@@ -172,24 +172,7 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 		return err
 	}
 	f.record, f.committed = r, changes
-	return s.recordTimes(f)
-}
-
-// recordTimes puts the times of the last write into the inode. The caller holds the
-// lock of the file.
-func (s *FS) recordTimes(f *file) error {
-	if !f.timed {
-		return nil
-	}
-	t := f.mtime
-	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
-		in.Mtime, in.Ctime = t, max(t, in.Ctime)
-		return nil
-	})
-	if err == nil {
-		f.timed = false
-	}
-	return err
+	return nil
 }
 
 // putAttention marks an inode that is not durable. What was so before keeps the
@@ -266,10 +249,10 @@ func (s *FS) syncBody(f *file) error {
 func (s *FS) markSettled(f *file) error {
 	f.synced = f.writes
 	r := f.record
-	r.Settled, r.Size = true, f.size
+	r.Settled, r.Size, r.Mtime = true, f.size, f.written()
 	if _, err := s.putBody(f.ino, &r); err != nil {
 		return err
 	}
 	f.record = r
-	return s.recordTimes(f)
+	return nil
 }

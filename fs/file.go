@@ -40,6 +40,15 @@ type file struct {
 	switches uint64
 }
 
+// written is the time of the last write, in nanoseconds since the epoch, where it is newer
+// than what the inode says; else 0. It becomes the inode's when the body is sealed.
+func (f *file) written() int64 {
+	if !f.timed {
+		return 0
+	}
+	return f.mtime
+}
+
 // pin gives the file of an inode, made if need be, and keeps it until unpin.
 func (s *FS) pin(ino names.Ino) *file {
 	s.mu.Lock()

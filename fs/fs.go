@@ -147,6 +147,11 @@ func (s *FS) syncLoop() {
 			}
 		}
 		s.dropBodies()
+		if s.sealer.idle() {
+			if err := s.bodies.Prepare(sparesAtOnce); err != nil {
+				s.log.WithError(err).Debug("make files for bodies ahead of use")
+			}
+		}
 	}
 }
 

@@ -445,3 +445,38 @@ func TestRunsOfPiecesGoToTheirPlaces(t *testing.T) {
 	v.expect("f", p)
 	v.sound()
 }
+
+// The time of the last write is kept through kills, renames and the sealing, unless a
+// program sets another.
+func TestTimesSurvive(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	h := v.create("a")
+	v.write(h, pattern(100, 1), 0)
+	v.close(h)
+	a, err := v.GetAttr(h.Ino())
+	must(t, err)
+	time.Sleep(20 * time.Millisecond) // so that the rename is later by any clock
+	must(t, v.Rename(names.Root, "a", names.Root, "b", 0))
+	same := func(when string, want int64) {
+		t.Helper()
+		in, err := v.find("b")
+		must(t, err)
+		if got, err := v.GetAttr(in.Ino); err != nil || got.Mtime != want {
+			t.Errorf("%s: mtime %d, want %d (%v)", when, got.Mtime, want, err)
+		}
+	}
+	same("renamed", a.Mtime)
+	v.restart()
+	same("killed", a.Mtime)
+	set := int64(1234567890)
+	in, err := v.find("b")
+	must(t, err)
+	_, err = v.SetAttr(t.Context(), in.Ino, nil, Change{Mtime: &set})
+	must(t, err)
+	v.restart()
+	same("set and killed", set)
+	v.wait()
+	same("sealed", set)
+	v.restart()
+	same("sealed and killed", set)
+}

@@ -46,6 +46,9 @@ const (
 	// allows 100.
 	// Names' own keys come on top where an inode is removed in the same update.
 	updateKeys = 85
+	// sparesAtOnce is how many files for bodies are made ahead, every syncEvery, while nothing
+	// else is to be done.
+	sparesAtOnce = 256
 	// makeRoomWait bounds how long a close waits for the discards that make room for it,
 	// and makeRoomPoll is how often it looks.
 	makeRoomWait = 2 * time.Second

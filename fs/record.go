@@ -130,6 +130,9 @@ type bodyRecord struct {
 	Limit int64
 	// Size, in bytes, as of the last commit or sync.
 	Size int64
+	// Mtime is the time of the last write up to then, in nanoseconds since the epoch; 0: the
+	// inode has it.
+	Mtime int64
 	// List is the list that a sealing under way is making, or 0.
 	List names.ListID
 	// Places is where the content goes as of the last commit; it holds the space drawn.
@@ -160,6 +163,7 @@ func (r *bodyRecord) encode() []byte {
 	e.u8(flags)
 	e.i64(r.Limit)
 	e.i64(r.Size)
+	e.i64(r.Mtime)
 	e.u64(uint64(r.List))
 	e.i64(r.Places.Part)
 	e.u64(uint64(len(r.Places.Runs)))
@@ -177,7 +181,7 @@ func decodeBody(b []byte) (bodyRecord, error) {
 	r := bodyRecord{Body: d.crate()}
 	flags := d.u8()
 	r.Whole, r.Settled, r.Unplaced = flags&flagWhole != 0, flags&flagSettled != 0, flags&flagUnplaced != 0
-	r.Limit, r.Size = d.i64(), d.i64()
+	r.Limit, r.Size, r.Mtime = d.i64(), d.i64(), d.i64()
 	r.List = names.ListID(d.u64())
 	r.Planned = flags&flagPlanned != 0
 	r.Places.Part = d.i64()

@@ -24,7 +24,7 @@ func goldenRecords() map[string]struct {
 		}
 		return c
 	}
-	body := bodyRecord{Body: id(1), Whole: true, Settled: true, Unplaced: true, Planned: true, Limit: 4096, Size: 123456789, List: 77,
+	body := bodyRecord{Body: id(1), Whole: true, Settled: true, Unplaced: true, Planned: true, Limit: 4096, Size: 123456789, Mtime: 1700000000000000001, List: 77,
 		Places: places{Part: 1 << 30, Runs: []run{{Pieces: 3, Plan: router.Plan{
 			Targets: []router.Target{{Node: store.NodeID(id(9)), Bytes: 4608, Resident: 4608, Reserved: true}}, Wanted: 2, Short: "one node", Waiting: "nas"}}}},
 		Reason: "no space"}

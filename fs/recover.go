@@ -209,9 +209,12 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 			return err
 		}
 	}
+	if r.Mtime != 0 {
+		f.mtime, f.timed = r.Mtime, true
+	}
 	if written, err := b.Modified(); err != nil {
 		return err
-	} else if !cut && written > in.Ctime+int64(stampSlack) {
+	} else if !cut && written > max(in.Ctime, r.Mtime)+int64(stampSlack) {
 		// The last writes had not been committed: their time is the file's.
 		f.mtime, f.timed = written, true
 	}

@@ -173,6 +173,31 @@ func (d *Dir) Recycle(id store.CrateID) error {
 	return nil
 }
 
+// wantSpares is how many empty files are made ahead of use.
+const wantSpares = 1024
+
+// Prepare makes up to n empty files ahead of use, so that programs that make many files
+// at once need not wait for it.
+func (d *Dir) Prepare(n int) error {
+	d.mu.Lock()
+	n = min(n, wantSpares-len(d.spares))
+	d.mu.Unlock()
+	for range n {
+		id := store.NewCrateID()
+		f, err := os.OpenFile(d.Path(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.spares = append(d.spares, id)
+		d.mu.Unlock()
+	}
+	return nil
+}
+
 // spare opens a file that was recycled, if there is one.
 func (d *Dir) spare() (id store.CrateID, f *os.File) {
 	d.mu.Lock()
