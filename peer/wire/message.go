@@ -170,26 +170,19 @@ type Redeemed struct {
 	Quota int64        `json:"quota"` // bytes; 0: the peer's capacity
 }
 
-// Cursor is a place in a stream of events.
-type Cursor struct {
-	Incarnation string `json:"incarnation,omitempty"`
-	Sequence    uint64 `json:"sequence,omitempty"`
-}
+// Cursor and Event are the store's own: what a store tells unasked.
+type (
+	Cursor = store.Cursor
+	Event  = store.Event
+)
 
 // The kinds of events.
 const (
-	EventAlive   = "alive"   // nothing happened
-	EventGap     = "gap"     // events were missed: compare by List
-	EventDamaged = "damaged" // a crate is damaged or gone
-	EventSpace   = "space"   // there is room again
+	EventAlive   = store.EventAlive
+	EventGap     = store.EventGap
+	EventDamaged = store.EventDamaged
+	EventSpace   = store.EventSpace
 )
-
-// Event is what a peer says unasked.
-type Event struct {
-	Cursor
-	Kind  string         `json:"kind"`
-	Crate *store.CrateID `json:"crate,omitempty"`
-}
 
 // Empty is an answer without content.
 type Empty struct{}
