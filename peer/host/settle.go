@@ -64,6 +64,8 @@ func (o *owner) claimFound(ctx context.Context, id store.CrateID, in intent, inf
 	if err != nil || recorded {
 		return err
 	}
+	// The upload it came from is of no more use, and holds the same space.
+	o.dropPartials(func(p *partial) bool { return p.id == id })
 	var c *claim
 	if l := o.leaseOf(in.inner); l != nil {
 		c, _ = o.take(l.id, id, info.Size) // without it the crate is counted all the same
