@@ -201,8 +201,20 @@ func TestSlowDiskIsWaitedFor(t *testing.T) {
 		}
 	}}
 	_, c := serveAny(t, Options{Service: slow}, nil)
+	ops := operations(t.Context(), c)
+	// Nor is a source that takes its time a sign of a dead link.
+	pause := readFunc(func([]byte) (int, error) {
+		time.Sleep(DeadAfter + time.Second)
+		return 0, io.EOF
+	})
+	src := sourceOf(func() io.Reader { return io.MultiReader(io.LimitReader(zeros{}, 5), pause, io.LimitReader(zeros{}, 5)) })
+	_, fast := serveAny(t, Options{Service: sink{}}, nil)
+	ops["slow source"] = func(func()) error {
+		_, err := fast.Put(t.Context(), store.PutRequest{Crate: store.NewCrateID(), Size: 10, Source: src})
+		return err
+	}
 	var done sync.WaitGroup
-	for name, do := range operations(t.Context(), c) {
+	for name, do := range ops {
 		done.Go(func() {
 			if err := do(func() {}); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -210,21 +222,6 @@ func TestSlowDiskIsWaitedFor(t *testing.T) {
 		})
 	}
 	done.Wait()
-}
-
-// A source that takes its time is no sign of a dead link, even where the link is dead: that
-// shows when there is something to send.
-func TestSlowSourceIsWaitedFor(t *testing.T) {
-	t.Parallel()
-	_, c := serveAny(t, Options{Service: sink{}}, nil)
-	slow := readFunc(func([]byte) (int, error) {
-		time.Sleep(DeadAfter + time.Second)
-		return 0, io.EOF
-	})
-	src := sourceOf(func() io.Reader { return io.MultiReader(io.LimitReader(zeros{}, 5), slow, io.LimitReader(zeros{}, 5)) })
-	if _, err := c.Put(t.Context(), store.PutRequest{Crate: store.NewCrateID(), Size: 10, Source: src}); err != nil {
-		t.Error(err)
-	}
 }
 
 // sourceOf is a source that is opened at its beginning alone.

@@ -115,7 +115,7 @@ func FromReceipts(in []store.Receipt) []Receipt {
 
 // StoreReceipts gives the receipts that travelled.
 func StoreReceipts(in []Receipt) ([]store.Receipt, error) {
-	if len(in) > MaxReceipts {
+	if len(in) == 0 || len(in) > MaxReceipts {
 		return nil, invalid("receipts", "%d of them", len(in))
 	}
 	out := make([]store.Receipt, len(in))
