@@ -49,7 +49,10 @@ lint: go
 
 install: build
 	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install bin/stasis bin/stasis-mount "$(DESTDIR)$(PREFIX)/bin"
+	install bin/stasis bin/stasis-mount bin/stasis-peer "$(DESTDIR)$(PREFIX)/bin"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	sed "s|/usr/local/bin|$(PREFIX)/bin|" cmd/stasis-peer/stasis-peer.service >"$(DESTDIR)$(PREFIX)/lib/systemd/system/stasis-peer.service"
+	chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/stasis-peer.service"
 
 clean:
 	rm -rf bin

@@ -105,7 +105,7 @@ other machines, runs as stasis-peer; it is named by its state directory.`,
 	})
 	root.SetOut(os.Stdout)
 	root.AddCommand(statusCommand(), listCommand(), findCommand(), whyCommand(), waitCommand(), checkCommand(), umountCommand(),
-		nodeCommand(), policyCommand(), peerCommand(), keyCommand(), backupCommand(), restoreCommand(), completionCommand(), versionCommand())
+		nodeCommand(), policyCommand(), peerCommand(), pauseCommand(), resumeCommand(), keyCommand(), backupCommand(), restoreCommand(), completionCommand(), versionCommand())
 	return root
 }
 

@@ -99,6 +99,9 @@ func printNodes(out io.Writer, nodes []api.Node) error {
 			}
 			note += n.Warning
 		}
+		if n.Paused && note == "" {
+			note = "paused" + until(n.PausedUntil)
+		}
 		if !n.Durable && note == "" {
 			note = "not counted as a copy"
 		}

@@ -24,6 +24,8 @@ const (
 	OpPolicyGet  = "policy-get"  // PathArgs, Policy
 	OpPolicySet  = "policy-set"  // PolicySetArgs, Policy
 	OpBackup     = "backup"      // BackupArgs, BackupResult
+	OpPause      = "pause"       // PauseArgs, PauseResult
+	OpResume     = "resume"      // PauseArgs, PauseResult
 )
 
 // The answers to "is all safe?", from best to worst.
@@ -90,7 +92,11 @@ type Node struct {
 	PendingCrates int64  `json:"pending_crates"`
 	PendingBytes  int64  `json:"pending_bytes"`
 	LastError     string `json:"last_error"`
-	Warning       string `json:"warning,omitempty"`
+	// Paused: nothing is sent to it, as a person wishes, until PausedUntil or, if that is
+	// zero, until it is resumed.
+	Paused      bool      `json:"paused,omitempty"`
+	PausedUntil time.Time `json:"paused_until,omitzero"`
+	Warning     string    `json:"warning,omitempty"`
 }
 
 // PathArgs names something in the vault, counted from its root.
@@ -238,6 +244,17 @@ type NodeRemoveResult struct {
 	Only     int64 `json:"only"`  // files whose only copy is there
 	Unsent   int64 `json:"unsent"`
 	Refusing bool  `json:"refusing"` // a real run would be refused as asked
+}
+
+// PauseArgs names the node whose sending is paused, or resumed; empty: all of them.
+type PauseArgs struct {
+	Node string        `json:"node"`
+	For  time.Duration `json:"for"` // 0: until it is resumed
+}
+
+// PauseResult says until when; zero: until it is resumed.
+type PauseResult struct {
+	Until time.Time `json:"until,omitzero"`
 }
 
 // PolicySetArgs sets what a directory's files should have; 0 leaves a value as it is.

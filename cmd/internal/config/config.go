@@ -32,6 +32,7 @@ type Config struct {
 	Copies int    // copies a file should have
 	Least  int    // fewer places than this with space for it: the close fails
 	Bodies string // directory in which open and recent files lie
+	Cache  int64  // bytes of what was read from peers that are kept here at most; 0: the default
 	Nodes  []Node
 }
 
@@ -71,7 +72,7 @@ func (c *Config) Node(name string) (Node, bool) {
 // Equal reports whether two configurations say the same, wherever in their files
 // they say it.
 func (c *Config) Equal(o *Config) bool {
-	if c.Copies != o.Copies || c.Least != o.Least || c.Bodies != o.Bodies || len(c.Nodes) != len(o.Nodes) {
+	if c.Copies != o.Copies || c.Least != o.Least || c.Bodies != o.Bodies || c.Cache != o.Cache || len(c.Nodes) != len(o.Nodes) {
 		return false
 	}
 	for i := range c.Nodes {

@@ -81,7 +81,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"typo":             {"copies = 1\ncopis = 2\n", `:2: unknown key "copis"; did you mean "copies"?`},
 		"typo in node":     {node + "capcity = \"1G\"\n", `:5: unknown key "capcity"; did you mean "capacity"?`},
-		"not built":        {"scrub = \"30d\"\n", `:1: unknown key "scrub"; known here: copies, least, bodies`},
+		"not built":        {"scrub = \"30d\"\n", `:1: unknown key "scrub"; known here: copies, least, bodies, cache`},
 		"top in node":      {node + "copies = 2\n", `:5: unknown key "copies"; put copies above the first [[node]]`},
 		"node key on top":  {"path = \"/x\"\n", `:1: unknown key "path"; path belongs into a [[node]] table`},
 		"table":            {"[server]\n", `:1: unknown table "server"`},
@@ -118,6 +118,8 @@ func TestFaults(t *testing.T) {
 		"memory path":      {"[[node]]\nname = \"a\"\nkind = \"memory\"\npath = \"/x\"\n", ":4: a memory node has no path; remove it"},
 		"no capacity":      {"[[node]]\nname = \"a\"\nkind = \"memory\"\n", `:1: node "a" is a memory and has no capacity`},
 		"bad capacity":     {node + "capacity = \"lots\"\n", `:5: capacity: "lots" is not a size; write it like 500GiB, 500GB or 500G`},
+		"little cache":     {"cache = \"1MiB\"\n", ":1: cache: 1.00 MiB is too little; the least is 64.0 MiB"},
+		"bad cache":        {"cache = \"big\"\n", `:1: cache: "big" is not a size`},
 		"little capacity":  {node + "capacity = \"1MiB\"\n", ":5: capacity: 1.00 MiB is too little; the least is 4.00 MiB"},
 		"bad rate":         {node + "rate = \"fast\"\n", `:5: rate: "fast" is not a rate; write it like 20MiB/s`},
 		"slow rate":        {node + "rate = \"1KiB/s\"\n", ":5: rate: 1.00 KiB/s is too slow; the least is 2.00 MiB/s"},

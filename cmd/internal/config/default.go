@@ -15,6 +15,7 @@ const Default = `# This vault's settings. Change them here or with the command `
 copies = 1          # how many copies a file should have, each on another node
 # least = 1         # a close fails when fewer nodes than this have space for the file
 # bodies = "bodies" # where open and recent files lie
+# cache = "4GiB"    # how much of what was read from peers is kept here at most
 
 # A node is a place that keeps copies. The first ones are read first. Relative
 # paths count from this file, ~/ is your home.

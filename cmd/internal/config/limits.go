@@ -12,6 +12,9 @@ const (
 	// MinCapacity is the least a node may be given, in bytes: room for one block of
 	// content and what comes with it.
 	MinCapacity = 4 << 20
+	// MinCache is the least cap of the cache, in bytes: what a sequential reader has open
+	// at once, and some.
+	MinCache = 64 << 20
 	// MinRate is the least rate a node may be given, in bytes a second: slower than
 	// this and a large crate may outlive the time that is waited for it.
 	MinRate = 2 << 20

@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	topKeys  = []string{"copies", "least", "bodies"}
+	topKeys  = []string{"copies", "least", "bodies", "cache"}
 	peerKeys = []string{"copies"}
 	nodeKeys = []string{"name", "kind", "path", "address", "peer", "capacity", "zone", "rate"}
 	kinds    = []string{KindDirectory, KindContainer, KindMemory, KindGRPC, KindHTTP}
@@ -198,6 +198,8 @@ func (d *document) config() (*Config, error) {
 			leastLine = e.line
 		case "bodies":
 			bodies, err = d.str(e)
+		case "cache":
+			c.Cache, err = d.cache(e)
 		}
 		if err != nil {
 			return nil, err
@@ -311,6 +313,17 @@ func (d *document) capacity(e entry) (int64, error) {
 	}
 	if n < MinCapacity {
 		return 0, d.fault(e.line, "", "capacity: %s is too little; the least is %s", FormatSize(n), FormatSize(MinCapacity))
+	}
+	return n, nil
+}
+
+func (d *document) cache(e entry) (int64, error) {
+	n, err := ParseSize(strings.ReplaceAll(e.value, "_", ""))
+	if err != nil {
+		return 0, d.fault(e.line, "", "cache: %v", err)
+	}
+	if n < MinCache {
+		return 0, d.fault(e.line, "", "cache: %s is too little; the least is %s", FormatSize(n), FormatSize(MinCache))
 	}
 	return n, nil
 }

@@ -19,6 +19,8 @@ type Peer interface {
 	store.Store
 	store.Batcher
 	store.Fencer
+	// Events gives what the peer says unasked, as store.Teller's.
+	Events(ctx context.Context, after wire.Cursor, give func(wire.Event) error) error
 	// Redeem turns an invite into the right to use the peer.
 	Redeem(ctx context.Context, r wire.Redeem) (wire.Redeemed, error)
 }

@@ -151,7 +151,7 @@ func (v *Vault) sameBodies(c *config.Config) error {
 		if !filepath.IsAbs(old) {
 			old = filepath.Join(v.o.State, old)
 		}
-		if entries, err := os.ReadDir(old); err == nil && len(entries) > 0 {
+		if holdsFiles(old) {
 			return &config.Error{File: v.settingsPath(), Message: fmt.Sprintf("bodies is %s, but the vault's bodies lie in %s", c.Bodies, old),
 				Hint: "move what is there, or set bodies back"}
 		}
@@ -160,4 +160,16 @@ func (v *Vault) sameBodies(c *config.Config) error {
 		return nil
 	}
 	return config.Write(record, []byte(now+"\n"))
+}
+
+// holdsFiles reports whether anything but directories lies below dir.
+func holdsFiles(dir string) bool {
+	found := errors.New("found")
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			return found
+		}
+		return nil // what can't be read or is not there
+	})
+	return errors.Is(err, found)
 }

@@ -43,6 +43,10 @@ func (v *Vault) Handle(ctx context.Context, op string, args json.RawMessage, pro
 		return control.With(op, args, func(a api.NodeAddArgs) (any, error) { return v.nodeAdd(ctx, a) })
 	case api.OpNodeRemove:
 		return control.With(op, args, func(a api.NodeRemoveArgs) (any, error) { return v.nodeRemove(ctx, a) })
+	case api.OpPause:
+		return control.With(op, args, func(a api.PauseArgs) (any, error) { return v.pause(a) })
+	case api.OpResume:
+		return control.With(op, args, func(a api.PauseArgs) (any, error) { return api.PauseResult{}, v.router.Resume(a.Node) })
 	case api.OpPolicySet:
 		return control.With(op, args, func(a api.PolicySetArgs) (any, error) { return v.policySet(ctx, a) })
 	}

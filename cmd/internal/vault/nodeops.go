@@ -131,6 +131,18 @@ func (v *Vault) withNode(c *config.Config, n config.Node) (*config.Config, error
 	return &more, nil
 }
 
+// pause has nothing sent to a node, or to any.
+func (v *Vault) pause(a api.PauseArgs) (any, error) {
+	if a.For < 0 {
+		return nil, &store.Error{Kind: store.Invalid, Op: "pause", Detail: "its time is negative"}
+	}
+	var r api.PauseResult
+	if a.For > 0 {
+		r.Until = time.Now().Add(a.For)
+	}
+	return r, v.router.Pause(a.Node, r.Until)
+}
+
 // nodeRemove removes a node from the router, which may refuse, then from vault.toml. After
 // a crash in between the node is there again, with the crates it has: nothing was said to
 // be done.

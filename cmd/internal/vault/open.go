@@ -150,6 +150,7 @@ func (v *Vault) start(ctx context.Context, c *config.Config) error {
 	}
 	v.router, err = router.New(router.Options{
 		Ledger: v.ledger, Owner: v.identity.Owner(), Bodies: v.fsys, BodyDir: c.Bodies, Observer: v.fsys,
+		CacheDir: filepath.Join(v.o.State, cacheName), CacheDiskBytes: c.Cache,
 		Log: v.log, TakeOver: v.o.TakeOver, ReadOnly: v.o.ReadOnly,
 	})
 	if err != nil {
@@ -221,6 +222,9 @@ func (v *Vault) apply(c *config.Config) error {
 	}
 	if err := v.router.SetNodes(v.specs(c)); err != nil {
 		return err
+	}
+	if c.Cache != old.Cache {
+		v.log.Info("the size of the cache counts from the next mount on")
 	}
 	v.settings.Store(c)
 	return v.fsys.PolicyChanged()
