@@ -211,6 +211,9 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool,
 			c.sum.Bytes += m.Size
 		}
 	}
+	if !there && c.came(ctx, l, m) {
+		why = ""
+	}
 	if why == "" {
 		c.sum.Copies++
 		return true
@@ -226,6 +229,18 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool,
 		}
 	}
 	return false
+}
+
+// came reports whether a copy that a listing did not have is there after all, or nothing
+// is known of it: it may have come since the page was made.
+func (c *checker) came(ctx context.Context, l *listing, m *Manifest) bool {
+	info, err := call(ctx, l.n, l.h, VerifyLimit, "look for crate", func(ctx context.Context, st store.Store) (store.CrateInfo, error) {
+		return st.Stat(ctx, m.Crate)
+	}, nil)
+	if err != nil {
+		return store.KindOf(err) != store.NotFound
+	}
+	return info.Size == m.Size && info.Root == m.form(store.Plain).Root
 }
 
 // verify has a node read one copy.

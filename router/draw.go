@@ -43,6 +43,7 @@ type draw struct {
 	places  []place.Node
 	shares  []share
 	now     time.Duration
+	until   time.Time  // when nodes are not waited for any more; zero: none was asked yet
 	refused store.Kind // the best of what refusing nodes said; 0: none refused
 }
 
@@ -140,7 +141,7 @@ func (d *draw) take(c place.Choice) (asks []int, mute bool) {
 		}
 		g := &s.n.grant
 		if need := d.q.Bytes - s.bytes; need > 0 {
-			if g.available(now) < need && now < s.n.mute {
+			if g.available(now) < need && s.n.deaf(now) {
 				d.places[i].Health = place.Silent
 				mute = true
 				continue
@@ -182,7 +183,11 @@ func (d *draw) adopter(c place.Choice) {
 
 // ask asks nodes to grow the grant, all at the same time.
 func (d *draw) ask(ctx context.Context, asks []int) {
-	ctx, cancel := context.WithTimeout(ctx, ReserveLimit)
+	if d.until.IsZero() {
+		d.until = time.Now().Add(ReserveLimit)
+	}
+	fair := time.Until(d.until) > AnswerLimit
+	ctx, cancel := context.WithDeadline(ctx, d.until)
 	defer cancel()
 	errs := make([]error, len(asks))
 	var wg sync.WaitGroup
@@ -202,12 +207,13 @@ func (d *draw) ask(ctx context.Context, asks []int) {
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
 	for k, i := range asks {
-		d.heed(i, errs[k])
+		d.heed(i, errs[k], fair)
 	}
 }
 
-// heed takes a node's answer. Called with mu held.
-func (d *draw) heed(i int, err error) {
+// heed takes a node's answer; fair says that it had the time to give one. Called with mu
+// held.
+func (d *draw) heed(i int, err error, fair bool) {
 	s, p := &d.shares[i], &d.places[i]
 	p.Held = s.bytes
 	switch kind := store.KindOf(err); {
@@ -225,9 +231,23 @@ func (d *draw) heed(i int, err error) {
 	default:
 		// It may have the space: the copy is queued, and reserved when it answers.
 		p.Health = place.Silent
-		s.n.mute = d.r.clock.Boot() + MuteFor
-		s.n.rouse(wakeKeeper)
+		if fair {
+			s.n.hush()
+		}
 	}
+}
+
+// hush has draws not ask a node for a while, and the keeper look at it. Called with mu held.
+func (n *node) hush() {
+	n.mutes++
+	n.mute = n.r.clock.Boot() + backoff(MuteFor, MuteMost, n.mutes)
+	n.rouse(wakeKeeper)
+}
+
+// deaf reports whether a question about space would most likely be in vain: an earlier one
+// was, or is waiting. Called with mu held.
+func (n *node) deaf(now time.Duration) bool {
+	return now < n.mute || n.question != 0 && now-n.question > AnswerLimit
 }
 
 // finish makes the plan and gives back what it does not need. Called with mu held.
@@ -318,12 +338,22 @@ func (n *node) refused(why string) {
 	n.wantRoom = max(1, n.drawable())
 }
 
-// refill has the keeper look after the grant soon. Called with mu held.
+// refill has the grant tended in the background, so that draws need not wait for the node.
+// It does not wait for the keeper, who may be waiting for the node. Called with mu held.
 func (n *node) refill(now time.Duration) {
-	if now-n.refilled >= RefillEvery {
-		n.refilled = now
-		n.rouse(wakeKeeper)
+	if n.filling || now-n.refilled < RefillEvery || now < n.mute {
+		return
 	}
+	n.refilled, n.filling = now, true
+	n.r.background(func() {
+		err := n.tend(n.r.ctx)
+		n.r.mu.Lock()
+		defer n.r.mu.Unlock()
+		n.filling = false
+		if silentError(err) {
+			n.hush()
+		}
+	})
 }
 
 // size writes a number of bytes for people.

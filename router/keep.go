@@ -38,7 +38,7 @@ func (n *node) keep(ctx context.Context) {
 			pause = min(2*pause, RetryCap)
 		} else {
 			pause = RetryFirst
-			n.tend(ctx)
+			_ = n.tend(ctx) // it is logged, and tended again soon
 		}
 		n.announce(was, err)
 		n.sleep(ctx, wakeKeeper, wait)
@@ -308,4 +308,7 @@ func (n *node) accept(o opened) {
 	defer r.mu.Unlock()
 	n.handle, n.silent = h, true // until heard
 	n.grant.synced = false
+	if t, ok := o.st.(store.Teller); ok && !r.o.ReadOnly {
+		r.background(func() { n.listen(h, t) })
+	}
 }

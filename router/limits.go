@@ -16,10 +16,15 @@ const (
 	// GrantMargin is how long before the end of its lease a grant is not drawn on any
 	// more.
 	GrantMargin = GrantLease / 6
-	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant.
+	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant, all in all.
 	ReserveLimit = 500 * time.Millisecond
-	// MuteFor is how long draws don't ask a node again that left one without an answer.
-	MuteFor = ProbeLimit
+	// AnswerLimit is how long a question about space may be under way before draws ask
+	// nothing more of the node.
+	AnswerLimit = ReserveLimit / 4
+	// MuteFor is how long draws don't ask a node again that left one without an answer. It
+	// doubles from one time to the next, up to MuteMost, until the node answers.
+	MuteFor  = ProbeLimit
+	MuteMost = time.Minute
 	// RefillEvery is the least pause between two refills that draws call for.
 	RefillEvery = 100 * time.Millisecond
 	// GrantLimit bounds a call that refills, renews or shrinks a grant in the background.
@@ -54,6 +59,8 @@ const (
 	SeenEvery = time.Hour
 	// MaxCalls is how many calls may be under way on one node, abandoned ones included.
 	MaxCalls = 64
+	// EventRetry is the longest pause before a node is listened to again.
+	EventRetry = 30 * time.Second
 	// CloseLimit bounds the closing of one store.
 	CloseLimit = 10 * time.Second
 )

@@ -31,8 +31,13 @@ type node struct {
 	recorded time.Time    // when that was last written to the ledger
 	seen     time.Time
 	mute     time.Duration // not asked for space until then, by Clock.Boot
+	mutes    int           // in a row
+	question time.Duration // when the question about space under way was asked, by Clock.Boot; 0: none is
 	slow     time.Duration // asked last until then, by Clock.Boot
 	meter    meter
+
+	heardOf                 store.Cursor // the last event
+	comparing, compareAgain bool         // with what it lists
 
 	permitted context.Context // ends when sending is paused; nil: nothing was sent yet
 	revoke    context.CancelFunc
@@ -48,6 +53,7 @@ type node struct {
 	oldest   time.Time // of what is queued; may be older than that
 	paused   [classes]pause
 	refilled time.Duration // when a draw last called for a refill
+	filling  bool          // one is under way
 	inFlight map[store.CrateID]struct{}
 	failing  map[store.CrateID]failure
 

@@ -271,6 +271,6 @@ func (n *node) first(ctx context.Context, id store.NodeID) error {
 	if err := n.heard(o.s); err != nil {
 		return err
 	}
-	n.tend(ctx)
+	_ = n.tend(ctx) // it is logged, and tended again soon
 	return nil
 }

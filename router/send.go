@@ -219,7 +219,7 @@ func (n *node) makeSpace(ctx context.Context, jobs []*job) ([]*job, error) {
 		return nil, nil
 	}
 	if !n.granted() {
-		n.tend(ctx)
+		_ = n.tend(ctx) // it is logged, and tended again soon
 	}
 	var without []*job
 	need := int64(0)

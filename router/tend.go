@@ -54,7 +54,7 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.status.Free += was - share.Bytes
-	n.mute = 0
+	n.mute, n.mutes = 0, 0
 	g.answer(share.Bytes, share.Drawn, now)
 	return nil
 }
@@ -63,6 +63,8 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 // adopt, lest it count them twice.
 func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID, bytes int64) (store.Share, error) {
 	owner := n.r.o.Owner
+	n.asks(true)
+	defer n.asks(false)
 	shares, err := call(ctx, n, h, limit, "reserve space", func(ctx context.Context, st store.Store) ([]store.Share, error) {
 		n.tellResident(h)
 		return st.Reserve(ctx, store.ReserveRequest{ID: id, Holder: owner, Bytes: bytes, Lease: GrantLease})
@@ -75,6 +77,15 @@ func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id s
 			Detail: fmt.Sprintf("it answered with %d shares", len(shares))}
 	}
 	return shares[0], nil
+}
+
+// asks notes that a question about space is under way, or no more.
+func (n *node) asks(is bool) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	if n.question = 0; is {
+		n.question = max(n.r.clock.Boot(), 1)
+	}
 }
 
 // tellResident passes on what lies in bodies to be adopted.
@@ -156,19 +167,21 @@ func (n *node) sync(ctx context.Context) error {
 }
 
 // tend keeps the grant as it should be: confirmed, renewed, with room for all that
-// is promised and a little ahead of need.
-func (n *node) tend(ctx context.Context) {
+// is promised and a little ahead of need. Its error is logged already.
+func (n *node) tend(ctx context.Context) error {
 	r := n.r
 	r.mu.Lock()
 	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving
 	r.mu.Unlock()
 	if idle || n.lockGrant(ctx) != nil {
-		return
+		return nil
 	}
 	defer n.unlockGrant()
-	if err := n.tendGrant(ctx); err != nil && ctx.Err() == nil {
+	err := n.tendGrant(ctx)
+	if err != nil && ctx.Err() == nil {
 		r.log.WithField("node", n.name).WithError(err).Debug("grant not tended")
 	}
+	return err
 }
 
 func (n *node) tendGrant(ctx context.Context) error {

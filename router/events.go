@@ -1,0 +1,111 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"stasis/store"
+)
+
+// listen hears what a node tells unasked, for as long as its store is open.
+func (n *node) listen(h *handle, t store.Teller) {
+	for pause := RetryFirst; ; pause = min(2*pause, EventRetry) {
+		begun := time.Now()
+		err := t.Events(h.ctx, n.cursor(), func(e store.Event) error {
+			n.happened(h, e)
+			return h.ctx.Err()
+		})
+		if h.ctx.Err() != nil {
+			return
+		}
+		if time.Since(begun) > EventRetry {
+			pause = RetryFirst // it worked for a while
+		}
+		if silentError(err) {
+			n.suspect()
+		}
+		n.r.log.WithField("node", n.name).WithError(err).Debug("events broke off")
+		w := time.NewTimer(jitter(pause))
+		select {
+		case <-h.ctx.Done():
+			w.Stop()
+			return
+		case <-w.C:
+		}
+	}
+}
+
+func (n *node) cursor() store.Cursor {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.heardOf
+}
+
+// happened deals with one event. What it means is in the ledger before the next is asked
+// for; only what is found by comparing takes its time.
+func (n *node) happened(h *handle, e store.Event) {
+	r := n.r
+	switch {
+	case e.Kind == store.EventDamaged && e.Crate != nil:
+		if err := r.damaged(n, *e.Crate); err != nil {
+			r.log.WithField("node", n.name).WithField("crate", *e.Crate).WithError(err).Error("record a damaged copy")
+			n.reconcile(h)
+		}
+	case e.Kind == store.EventGap:
+		n.reconcile(h)
+	case e.Kind == store.EventSpace:
+		r.mu.Lock()
+		n.wantRoom, n.short = 0, ""
+		n.room()
+		n.rouse(small, large, wakeKeeper)
+		r.mu.Unlock()
+		r.o.Observer.NodesChanged()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.Incarnation != "" {
+		n.heardOf = e.Cursor
+	}
+}
+
+// reconcile compares the ledger with what a node lists, in the background, one time after
+// the other. Events that come meanwhile call for it once more.
+func (n *node) reconcile(h *handle) {
+	r := n.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n.comparing {
+		n.compareAgain = true
+		return
+	}
+	n.comparing = true
+	r.background(func() {
+		for {
+			n.compare(h)
+			r.mu.Lock()
+			again := n.compareAgain && h.ctx.Err() == nil
+			n.compareAgain, n.comparing = false, again
+			r.mu.Unlock()
+			if !again {
+				return
+			}
+		}
+	})
+}
+
+func (n *node) compare(h *handle) {
+	r := n.r
+	log := r.log.WithField("node", n.name)
+	c := checker{r: r, report: func(f Finding) {
+		if f.Problem {
+			log.WithField("crate", f.Crate).Warn(f.Text)
+		}
+	}}
+	c.lists = []*listing{{n: n, h: h, id: n.nodeID()}}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	if err := c.run(ctx); err != nil && ctx.Err() == nil {
+		log.WithError(err).Warn("compare with what the node lists")
+	}
+}

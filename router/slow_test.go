@@ -1,0 +1,72 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"stasis/store"
+	"stasis/store/storetest/fault"
+)
+
+// Draws of more than a grant, while a node is well, killed, stopped or slow: but for the one
+// that finds out they take no time, none takes longer than the bound, and what the node lacks
+// it gets when it is back.
+func TestDrawsDontWait(t *testing.T) {
+	for name, c := range map[string]struct {
+		trouble func(*fault.Store)
+		waiting bool // nodes in this trouble are found to be silent
+	}{
+		"well":    {func(*fault.Store) {}, false},
+		"killed":  {(*fault.Store).Down, true},
+		"stopped": {func(f *fault.Store) { f.Stall(fault.Any, 0) }, true},
+		"slow":    {func(f *fault.Store) { f.Delay(fault.Any, 0, 3*time.Second) }, false}, // space is asked for in time
+	} {
+		t.Run(name, func(t *testing.T) {
+			farRig(t, 2, func(g *rig, l []*link) {
+				l[1].latency = 20 * time.Millisecond
+				g.start()
+				c.trouble(g.places[1].fault)
+				plans, took := g.drawOften(t, 200, 6*mib) // 1.2 GiB, of grants of 512 MiB
+				slices.Sort(took)
+				if p99, most := took[len(took)*99/100-1], took[len(took)-1]; p99 > time.Millisecond || most > ReserveLimit+50*time.Millisecond {
+					t.Errorf("p99 %s, the longest %s", p99, most)
+				}
+				waiting := 0
+				for _, p := range plans {
+					if p.Waiting != "" {
+						waiting++
+					}
+				}
+				if (waiting > 0) != c.waiting {
+					t.Errorf("%d plans wait for the node", waiting)
+				}
+				g.places[1].fault.Heal()
+				for _, p := range plans {
+					g.r.Return(p)
+				}
+				crates, _ := g.add(two, 8192)
+				g.waitCopies(2, crates...)
+				if err := g.leak(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// drawOften draws many times, a while apart, and gives how long each draw took.
+func (g *rig) drawOften(t *testing.T, times int, bytes int64) (plans []Plan, took []time.Duration) {
+	for range times {
+		begin := time.Now()
+		p, err := g.r.Draw(context.Background(), DrawRequest{Policy: two, Bytes: store.Charge(bytes)})
+		if err != nil || len(p.Targets) != 2 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		took = append(took, time.Since(begin))
+		plans = append(plans, p)
+		time.Sleep(100 * time.Millisecond)
+	}
+	return plans, took
+}
