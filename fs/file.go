@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"time"
 
 	"stasis/fs/body"
 	"stasis/fs/names"
@@ -30,6 +31,7 @@ type file struct {
 	size   int64      // bytes, now
 	mtime  int64      // of the last write, where it is newer than the inode's
 	timed  bool       // mtime counts
+	since  time.Time  // when the body was made: what it holds is newer than any copy
 	owed   *owed      // what the last sealing left to do; there is no body then
 	// changes counts what changed the content, writes what changed the body's file:
 	// filling a block for sealing is the second without the first.

@@ -109,7 +109,7 @@ func (s *FS) Start(ctx context.Context, r *router.Router) error {
 	if s.ro {
 		return nil
 	}
-	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop} {
+	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop, s.snapshotLoop} {
 		s.done.Go(work)
 	}
 	return s.PolicyChanged()

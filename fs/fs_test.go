@@ -480,3 +480,29 @@ func TestTimesSurvive(t *testing.T) {
 	v.restart()
 	same("sealed and killed", set)
 }
+
+// What is written to a file that stays open is copied when it gets old, once.
+func TestOpenFilesAreCopiedInTime(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	h := v.create("log")
+	p := pattern(3*mib, 1)
+	v.write(h, p, 0)
+	v.snapshot(t.Context(), time.Now().Add(-time.Hour))
+	if s := v.safety("log"); s.Copies != 0 {
+		t.Errorf("copied too early: %+v", s)
+	}
+	v.snapshot(t.Context(), time.Now())
+	v.eventually("what is written has its copy", func() bool { return v.safety("log").Copies == 1 })
+	crates := v.crates()
+	v.snapshot(t.Context(), time.Now())
+	if v.crates() != crates {
+		t.Error("it was copied again without having changed")
+	}
+	v.write(h, []byte("more"), mib+1)
+	copy(p[mib+1:], "more")
+	v.snapshot(t.Context(), time.Now())
+	v.eventually("the change is copied", func() bool { return v.safety("log").Copies == 1 && v.crates() > crates })
+	v.expect("log", p)
+	v.close(h)
+	v.sound()
+}

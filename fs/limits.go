@@ -15,6 +15,10 @@ const (
 	// take from a program that syncs nothing is as old as that.
 	sealQuiet    = 300 * time.Millisecond
 	sealPatience = 10 * time.Second
+	// snapshotAge is how old, at most, what a program has written to a file that it keeps
+	// open becomes before it is copied, and snapshotPoll how often that is looked at.
+	snapshotAge  = 5 * time.Minute
+	snapshotPoll = 30 * time.Second
 	// sealBatch is the most files that share one sync.
 	sealBatch = 512
 	// sealBacklog is how many closed files may rest at once; past it they are sealed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -178,7 +179,7 @@ func (s *FS) needBody(f *file, whole bool) error {
 	if err != nil {
 		return errors.Join(err, b.Release(), s.bodies.Remove(b.ID))
 	}
-	f.body, f.record, f.size = b, r, in.Size
+	f.body, f.record, f.size, f.since = b, r, in.Size, time.Now()
 	f.mtime, f.timed = 0, false
 	// The file itself, new, is not synced.
 	f.changes, f.committed, f.writes, f.synced = 0, 0, 1, 0
