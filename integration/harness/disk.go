@@ -112,14 +112,20 @@ func (d *Disk) release() {
 // content.
 func (d *Disk) Unmount() {
 	d.t.Helper()
-	err := d.unmount(0)
-	for end := time.Now().Add(endLimit); err == unix.EBUSY && time.Now().Before(end); err = d.unmount(0) {
-		time.Sleep(pollStep) // a killed process gives its files up a moment later
-	}
-	if err != nil {
+	if err := d.unmountSoon(); err != nil {
 		out, _ := Command{Args: []string{"fuser", "-vm", d.Point}}.run()
 		d.t.Fatalf("unmount %s: %v\n%v", d.Point, err, out)
 	}
+}
+
+// unmountSoon gives the processes that ended just now the moment that they take to give
+// up their files.
+func (d *Disk) unmountSoon() error {
+	err := d.unmount(0)
+	for end := time.Now().Add(endLimit); err == unix.EBUSY && time.Now().Before(end); err = d.unmount(0) {
+		time.Sleep(pollStep)
+	}
+	return err
 }
 
 // Yank takes it away from under whoever uses it: the name is gone at once, open files
@@ -175,7 +181,7 @@ func (d *Disk) Free() int64 {
 
 func (d *Disk) discard() {
 	if d.up {
-		if err := d.unmount(0); err != nil {
+		if err := d.unmountSoon(); err != nil {
 			d.t.Errorf("the test left the disk %s in use: %v", d.Point, err)
 			_ = d.unmount(unix.MNT_DETACH)
 		}
