@@ -289,6 +289,21 @@ func (e *expected) check(t *testing.T, dir string) {
 	if files := p.spoolFiles(); len(files) != partials {
 		t.Errorf("%d files in the spool for %d uploads", len(files), partials)
 	}
+	e.release(t, p)
+}
+
+// release ends what the vaults that were killed had reserved; all of it comes back.
+func (e *expected) release(t *testing.T, p *peer) {
+	t.Helper()
+	for _, o := range p.all() {
+		o.shutOut(bg)
+	}
+	if st, err := p.store.Status(bg); err != nil || st.Reserved != 0 {
+		t.Errorf("%d are reserved when all reservations have been released, %v", st.Reserved, err)
+	}
+	if files := p.spoolFiles(); len(files) != 0 {
+		t.Errorf("%d files are in the spool when all reservations have been released", len(files))
+	}
 }
 
 // checkVault compares the crates of one, and gives what they cost.
