@@ -13,6 +13,12 @@ import (
 // binDir is where the binaries lie in the run directory.
 const binDir = "bin"
 
+// peerProgram is the peer daemon.
+const peerProgram = "stasis-peer"
+
+// programs are the binaries that tests run.
+var programs = []string{"stasis", "stasis-mount", peerProgram}
+
 var build = sync.OnceValue(func() error {
 	dir := filepath.Join(runDir, binDir)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -20,11 +26,19 @@ var build = sync.OnceValue(func() error {
 	}
 	if built := os.Getenv("STASIS_BIN"); built != "" {
 		// Copied, so that a process of ours can be told from another's.
-		return exec.Command("cp", filepath.Join(built, "stasis"), filepath.Join(built, "stasis-mount"), dir).Run()
+		args := make([]string, 0, len(programs)+1)
+		for _, p := range programs {
+			args = append(args, filepath.Join(built, p))
+		}
+		return exec.Command("cp", append(args, dir)...).Run()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "stasis/cmd/stasis", "stasis/cmd/stasis-mount").CombinedOutput()
+	args := []string{"build", "-o", dir + "/"}
+	for _, p := range programs {
+		args = append(args, "stasis/cmd/"+p)
+	}
+	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("build the binaries: %w\n%s", err, out)
 	}

@@ -1,5 +1,5 @@
 // Package harness sets up whole systems for tests: the built binaries, vaults that they
-// mount, and filesystems for their nodes.
+// mount, peers, networks between them, and filesystems for their nodes.
 //
 // Words. The run directory holds everything of one test process: the binaries, and a
 // directory for each test. A vault here is a state directory and a mountpoint with
@@ -8,9 +8,9 @@
 //
 // Invariants:
 //
-//   - Nothing outlives the test process: no mount, no daemon, no loop device, no file. A
-//     test that leaves one fails. What a test process that is killed leaves, the janitor, a
-//     child of it, clears.
+//   - Nothing outlives the test process: no mount, no daemon, no loop device, no network
+//     namespace, no file. A test that leaves one fails. What a test process that is killed
+//     leaves, the janitor, a child of it, clears.
 //   - Only processes that run a binary of the run directory are ever killed.
 //   - Nothing waits without end: each command has a limit, and a daemon whose test takes
 //     too long says in its log where it stands, then is killed.

@@ -23,6 +23,10 @@ const (
 	logTail = 16 << 10
 	// maxDifferences is how many differences of two trees are named.
 	maxDifferences = 20
+	// slowBurst is how much passes a slowed link at once, slowQueue how much waits before it,
+	// in bytes.
+	slowBurst = 32 << 10
+	slowQueue = 256 << 10
 	// compareBuffer is the size of one read of a comparison, in bytes.
 	compareBuffer = 1 << 20
 )

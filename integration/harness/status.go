@@ -63,8 +63,15 @@ func (v *Vault) Status() Status {
 // JSON runs a command that has to succeed and reads the JSON that it prints.
 func (v *Vault) JSON(into any, args ...string) {
 	v.t.Helper()
-	out := v.OK(args...)
+	readJSON(v.t, into, v.OK(args...))
+}
+
+// Parse reads what `stasis status --json` printed.
+func (s *Status) Parse(out string) error { return json.Unmarshal([]byte(out), s) }
+
+func readJSON(t testing.TB, into any, out string) {
+	t.Helper()
 	if err := json.Unmarshal([]byte(out), into); err != nil {
-		v.t.Fatalf("stasis %v printed no JSON: %v\n%s", args, err, out)
+		t.Fatalf("what should be JSON is not: %v\n%s", err, out)
 	}
 }

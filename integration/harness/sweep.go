@@ -26,6 +26,10 @@ func sweep(dir string) []string {
 		// What stays mounted is seen below.
 		_ = unix.Unmount(m, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
+	for _, name := range netsOf(dir) {
+		left = append(left, "a network namespace: "+name)
+		_ = exec.Command("ip", "netns", "del", name).Run()
+	}
 	for _, device := range loopsBelow(dir) {
 		left = append(left, "a loop device: "+device)
 		_ = exec.Command("losetup", "-d", device).Run()

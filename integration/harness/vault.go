@@ -20,6 +20,7 @@ type Vault struct {
 	Point string   // the mountpoint
 	Flags []string // given to stasis-mount beside --state
 	Env   []string // of every command; HOME is in Base
+	Net   *Net     // where the daemon and the commands run; nil: with the test
 	logs  []string // where daemons logged, for the report of a failure
 }
 
@@ -37,10 +38,15 @@ func NewVaultAt(t testing.TB, state string) *Vault {
 	base := Dir(t)
 	v := &Vault{t: t, Base: base, State: state, Point: Mkdir(t, base, "vault")}
 	home := Mkdir(t, base, "home")
-	v.Env = []string{"HOME=" + home, "XDG_DATA_HOME=", "STATE_DIRECTORY=", "NOTIFY_SOCKET=", "NO_COLOR=1", "LC_ALL=C"}
+	v.Env = commandEnv(home)
 	t.Cleanup(v.end)
 	v.watch()
 	return v
+}
+
+// commandEnv is what keeps a command from the person's own vaults and settings.
+func commandEnv(home string) []string {
+	return []string{"HOME=" + home, "XDG_DATA_HOME=", "STATE_DIRECTORY=", "NOTIFY_SOCKET=", "NO_COLOR=1", "LC_ALL=C"}
 }
 
 // For is the same vault in the hands of a subtest.
@@ -87,7 +93,7 @@ func DirectorySettings(copies int, paths ...string) string {
 func (v *Vault) TryStart(flags ...string) Result {
 	v.t.Helper()
 	v.logs = []string{filepath.Join(v.State, "stasis.log")}
-	args := append([]string{Binary(v.t, "stasis-mount"), "--state", v.State}, v.Flags...)
+	args := append(append(v.Net.enter(), Binary(v.t, "stasis-mount"), "--state", v.State), v.Flags...)
 	return Run(v.t, Command{Args: append(append(args, flags...), v.Point), Env: v.Env})
 }
 
@@ -113,14 +119,14 @@ func (v *Vault) Stasis(args ...string) Result {
 // StasisIn runs `stasis ARGS` with the directory, input and limit of a command.
 func (v *Vault) StasisIn(c Command, args ...string) Result {
 	v.t.Helper()
-	c.Args = append([]string{Binary(v.t, "stasis")}, args...)
+	c.Args = append(append(v.Net.enter(), Binary(v.t, "stasis")), args...)
 	c.Env = append(append([]string{}, v.Env...), c.Env...)
 	return Run(v.t, c)
 }
 
 // Ask is Stasis for any goroutine: what goes wrong is its answer.
 func (v *Vault) Ask(args ...string) (Result, error) {
-	return Command{Args: append([]string{filepath.Join(runDir, binDir, "stasis")}, args...), Env: v.Env}.run()
+	return Command{Args: append(append(v.Net.enter(), filepath.Join(runDir, binDir, "stasis")), args...), Env: v.Env}.run()
 }
 
 // OK runs `stasis ARGS`, which has to succeed, and gives what it printed.
