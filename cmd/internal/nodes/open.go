@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sirupsen/logrus"
@@ -24,13 +25,9 @@ func Open(ctx context.Context, n config.Node, want store.NodeID, own identity.Id
 		if capacity == 0 {
 			capacity = -1 // not what it was made with: the settings count
 		}
-		s, err := directory.Open(ctx, n.Path, want, owner, directory.Options{Capacity: capacity, Log: log})
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
+		return openDirectory(ctx, n, want, owner, directory.Options{Capacity: capacity, Log: log})
 	case config.KindContainer:
-		s, err := container.Open(ctx, n.Path, want, owner, container.Options{})
+		s, err := container.Open(ctx, n.Path, want, owner, container.Options{Log: log})
 		if err != nil {
 			return nil, err
 		}
@@ -45,6 +42,25 @@ func Open(ctx context.Context, n config.Node, want store.NodeID, own identity.Id
 		return p, nil
 	}
 	return nil, &store.Error{Kind: store.Invalid, Op: "open node", Subject: fmt.Sprintf("%q", n.Name), Detail: "its kind " + n.Kind + " is not known"}
+}
+
+// openDirectory opens a directory store, and makes its index anew from the crates where that
+// is lost: it holds nothing that a vault could not tell it again.
+func openDirectory(ctx context.Context, n config.Node, want store.NodeID, owner store.OwnerID, o directory.Options) (store.Store, error) {
+	s, err := directory.Open(ctx, n.Path, want, owner, o)
+	if errors.Is(err, store.Corrupt) {
+		o.Log.WithField("node", n.Name).WithError(err).Warn("the index of a node is made anew from its crates, which are read for that")
+		if _, again := directory.Rebuild(ctx, n.Path, owner, o, nil); again != nil {
+			// What Open said is the better reason, as the index may be in order and something else not.
+			o.Log.WithField("node", n.Name).WithError(again).Warn("the index of a node could not be made anew")
+			return nil, err
+		}
+		s, err = directory.Open(ctx, n.Path, want, owner, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Initialise makes the store of a node, in a place that is empty or not there. Where
