@@ -31,8 +31,9 @@ type ClientOptions struct {
 // Client is a peer as a store. It connects when it is first used, and again whenever the
 // link was lost. All methods may be called concurrently.
 type Client struct {
-	o    ClientOptions
-	conn *grpc.ClientConn
+	o       ClientOptions
+	conn    *grpc.ClientConn
+	trouble trouble
 }
 
 var (
@@ -43,9 +44,11 @@ var (
 
 // Dial makes a client. It talks to nobody yet.
 func Dial(o ClientOptions) (*Client, error) {
-	conn, err := grpc.NewClient("passthrough:///"+o.Address,
-		grpc.WithTransportCredentials(credentials.NewTLS(o.TLS)),
-		grpc.WithContextDialer(dial),
+	c := &Client{o: o}
+	var err error
+	c.conn, err = grpc.NewClient("passthrough:///"+o.Address,
+		grpc.WithTransportCredentials(&handshakes{credentials.NewTLS(o.TLS), func(_ net.Addr, err error) { c.trouble.note(err) }}),
+		grpc.WithContextDialer(c.dial),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialLimit,
 			Backoff: backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost}}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxFrame), grpc.MaxCallSendMsgSize(maxFrame)),
@@ -54,17 +57,18 @@ func Dial(o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, &store.Error{Kind: store.Invalid, Op: "use the peer", Subject: "at " + o.Address, Err: err}
 	}
-	return &Client{o: o, conn: conn}, nil
+	return c, nil
 }
 
 // dial makes a connection that is given up when nothing is heard on it.
-func dial(ctx context.Context, address string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialLimit, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: DeadAfter, Interval: pingEvery, Count: 3}}
-	c, err := d.DialContext(ctx, "tcp", address)
+	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
+		c.trouble.note(err)
 		return nil, err
 	}
-	return &watched{c}, nil
+	return &watched{conn}, nil
 }
 
 // watched is a connection on which the other side shows a sign of life every pingEvery. A

@@ -59,8 +59,12 @@ func (c *Client) incoming(op string, err error, trailer metadata.MD) error {
 	if errors.As(err, &known) {
 		return err
 	}
+	s, _ := status.FromError(err)
+	if e := c.unconnected(op, s); e != nil {
+		return e
+	}
 	detail := err.Error()
-	switch s, _ := status.FromError(err); {
+	switch {
 	case errors.Is(err, io.EOF):
 		detail = "it ended the call"
 	case errors.Is(err, context.DeadlineExceeded), s.Code() == codes.DeadlineExceeded:

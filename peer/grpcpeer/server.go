@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -52,7 +53,7 @@ func NewServer(o Options) *Server {
 	o.Memory = max(o.Memory, wire.MaxBatchBytes)
 	s := &Server{o: o, memory: semaphore.NewWeighted(o.Memory)}
 	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(o.TLS)), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(maxFrame), grpc.MaxSendMsgSize(maxFrame),
+		grpc.Creds(&handshakes{credentials.NewTLS(o.TLS), s.refused}), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(maxFrame), grpc.MaxSendMsgSize(maxFrame),
 		grpc.MaxConcurrentStreams(MaxStreams), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.ConnectionTimeout(dialLimit), grpc.MaxHeaderListSize(64<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWait}),
@@ -110,7 +111,7 @@ func (s *Server) session(ctx context.Context) (wire.Session, error) {
 		return nil, err
 	}
 	session, err := s.o.Service.Session(fingerprint)
-	if err != nil {
+	if errors.Is(err, store.Denied) {
 		p, _ := peer.FromContext(ctx)
 		s.o.Log.WithField("from", p.Addr).WithField("fingerprint", fingerprint).WithError(err).Warn("a caller was refused")
 	}

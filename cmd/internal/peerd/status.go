@@ -78,7 +78,7 @@ func judge(s *api.Status) (state, sentence string) {
 	}
 	switch {
 	case n.State == missing:
-		faults = append(faults, fmt.Sprintf("node %q is missing: %s", n.Name, n.LastError))
+		faults = append(faults, fmt.Sprintf("node %q is missing", n.Name))
 	case n.LastError != "":
 		faults = append(faults, fmt.Sprintf("node %q: %s", n.Name, n.LastError))
 	case n.State == full:

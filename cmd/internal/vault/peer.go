@@ -68,7 +68,7 @@ func protocol(in invite.Invite, wanted string) (kind string, addresses []string,
 		return "", nil, &store.Error{Kind: store.Invalid, Op: "add node", Detail: fmt.Sprintf("the protocol %q is neither grpc nor http", wanted)}
 	}
 	if len(addresses) == 0 {
-		return "", nil, &store.Error{Kind: store.Invalid, Op: "add node", Detail: "the peer does not speak " + wanted, Hint: "leave --protocol out"}
+		return "", nil, &store.Error{Kind: store.Invalid, Op: "add node", Detail: "the invite has no address for " + wanted, Hint: "leave --protocol out"}
 	}
 	return kind, addresses, nil
 }
@@ -81,10 +81,15 @@ func (v *Vault) redeemAt(ctx context.Context, n config.Node, in invite.Invite) (
 		return wire.Redeemed{}, err
 	}
 	defer p.Close() // there is nothing under way
-	return p.Redeem(ctx, wire.Redeem{
+	r, err := p.Redeem(ctx, wire.Redeem{
 		Secret: in.Secret[:], Owner: v.identity.Owner(), Name: v.called(),
 		Signature: v.identity.SignRedeem(in.Secret[:], v.identity.Fingerprint()),
 	})
+	var e *store.Error
+	if errors.As(err, &e) && e.Kind == store.Unavailable && e.Hint == "" {
+		e.Hint = "see that stasis-peer runs there and that this machine may reach it"
+	}
+	return r, err
 }
 
 // refusedInvite tells the peer's own refusal from that of a connection with somebody
@@ -110,5 +115,5 @@ func (v *Vault) called() string {
 
 func samePeer(name string, o config.Node) error {
 	return &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", name),
-		Detail: fmt.Sprintf("node %q is that peer already, at %s", o.Name, o.Address), Hint: "a second way to one place is no second copy"}
+		Detail: fmt.Sprintf("node %q is that peer already, at %s", o.Name, o.Address), Hint: "a second way to one place is no second copy; if the peer has moved, change its address in vault.toml"}
 }
