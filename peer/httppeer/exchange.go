@@ -91,6 +91,9 @@ func (x *exchange) header(code int) {
 	if x.stranger {
 		x.w.Header().Set("Connection", "close")
 	}
+	if code >= http.StatusBadRequest && x.r.Body != nil && x.r.Body != http.NoBody {
+		x.readUntil(time.Now().Add(lingerLimit)) // net/http reads what is left of a short body
+	}
 	x.begun = true
 	x.writeUntil(time.Now().Add(wire.StallLimit))
 	x.w.WriteHeader(code)

@@ -66,6 +66,8 @@ const (
 	reconnectMost  = 5 * time.Second
 	// headerLimit bounds the coming of a request's header.
 	headerLimit = 10 * time.Second
+	// lingerLimit bounds how long a server waits for the rest of a body that it refuses.
+	lingerLimit = time.Second
 	// idleLimit is how long a server keeps a connection without requests, and clientIdle,
 	// which is shorter, a client.
 	idleLimit  = 2 * time.Minute

@@ -219,7 +219,7 @@ func TestReadersGiveConnectionsBack(t *testing.T) {
 	if n > 2 {
 		t.Errorf("%d connections for 200 reads, one after another", n)
 	}
-	for range 2 * maxLinks {
+	for range maxLinks + 5 {
 		rc, err := c.Open(t.Context(), store.NewCrateID(), 0, -1)
 		if err != nil {
 			t.Fatal(err)

@@ -116,11 +116,14 @@ func (z zeroSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, erro
 }
 
 // serveAny serves a service to whoever comes.
-func serveAny(t testing.TB, o Options, through func(net.Listener) string) (*Server, *Client) {
+func serveAny(t testing.TB, o Options, through func(net.Listener) string, change ...func(*Server)) (*Server, *Client) {
 	t.Helper()
 	serverTLS, clientTLS, _ := wiretest.TLS(t)
 	o.TLS, o.Fingerprint, o.Log = serverTLS, wiretest.Fingerprint, quiet()
 	s := NewServer(o)
+	for _, c := range change {
+		c(s)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
