@@ -58,8 +58,8 @@ func TestNearestFirst(t *testing.T) {
 		c := g.placed(2, 8*mib)
 		time.Sleep(3 * ProbeEvery)
 		g.readOn(c)
-		if l[0].opens > 0 || l[1].opens != 8 {
-			t.Errorf("the far one was asked %d times, the near one %d", l[0].opens, l[1].opens)
+		if l[0].asked() > 0 || l[1].asked() != 8 {
+			t.Errorf("the far one was asked %d times, the near one %d", l[0].asked(), l[1].asked())
 		}
 	})
 }
@@ -83,9 +83,9 @@ func TestReadGoesOn(t *testing.T) {
 				head := c
 				head.Data = head.Data[:16*mib]
 				g.readOn(head)
-				near := l[0].opens
-				if near == 0 || l[1].opens > 0 {
-					t.Errorf("the nearest was asked %d times, the other %d", near, l[1].opens)
+				near := l[0].asked()
+				if near == 0 || l[1].asked() > 0 {
+					t.Errorf("the nearest was asked %d times, the other %d", near, l[1].asked())
 				}
 				f(l[0], g.places[0].fault)
 				begin := time.Now()
@@ -140,12 +140,11 @@ func TestCacheOnDisk(t *testing.T) {
 	for _, p := range g.places {
 		p.fault.Heal()
 	}
-	g.r.blocks = newBlockCache(mib)
+	g.forgetBlocks()
 	if err := g.read(c); err != nil {
 		t.Error(err)
 	}
-	near := g.place("near", gib)
-	_ = near
+	g.place("near", gib)
 	if err := g.r.SetNodes(g.specs()); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ const (
 	// StartLimit bounds what Start waits for the first attempts at the nodes.
 	StartLimit = 3 * time.Second
 	// ProbeEvery is how often a healthy node is asked for its status.
-	ProbeEvery = 5 * time.Second
+	ProbeEvery = 3 * time.Second
 	// ProbeLimit bounds one such question; without an answer the node is silent.
 	ProbeLimit = 5 * time.Second
 	// KnockLimit bounds what Knock waits for silent nodes, and KnockPoll is how often it

@@ -30,19 +30,20 @@ type link struct {
 	hang  int64 // streams give nothing more after so many bytes; negative: they do
 	lie   bool
 	opens int
-	out   int64 // bytes that were read
 	in    int64 // bytes that were put
-	cut   chan struct{}
-	slow  bool // calls that change something take as long as the rate has it
 }
 
-func newLink(s store.Store) *link { return &link{Store: s, hang: -1, cut: make(chan struct{})} }
+func newLink(s store.Store) *link { return &link{Store: s, hang: -1} }
 
 func (l *link) set(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f()
 }
+
+// asked is how often bytes were asked for, and took how many were put.
+func (l *link) asked() (n int)  { l.set(func() { n = l.opens }); return n }
+func (l *link) took() (n int64) { l.set(func() { n = l.in }); return n }
 
 func (l *link) wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
@@ -127,7 +128,6 @@ func (r *linkReader) Read(p []byte) (int, error) {
 		l.free = l.free.Add(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
 		due = l.free
 	}
-	l.out += int64(n)
 	l.mu.Unlock()
 	if hang >= 0 && r.gave+int64(n) > hang {
 		<-r.ctx.Done()
@@ -197,4 +197,14 @@ func (g *rig) readOn(c storetest.Crate) (longest time.Duration) {
 		off += n
 	}
 	return longest
+}
+
+// forgetBlocks empties the cache in memory.
+func (g *rig) forgetBlocks() {
+	c := g.r.blocks
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order.Init()
+	clear(c.byKey)
+	c.bytes = 0
 }

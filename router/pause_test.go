@@ -37,8 +37,8 @@ func TestPause(t *testing.T) {
 		g.start()
 		time.Sleep(time.Minute)
 		s := g.nodeStatus("n1")
-		if s.State != Online || !s.Paused || s.LastError == "" || s.PendingCrates != 2 || l[1].in != 0 {
-			t.Errorf("%+v; %d bytes went there", s, l[1].in)
+		if s.State != Online || !s.Paused || s.LastError == "" || s.PendingCrates != 2 || l[1].took() != 0 {
+			t.Errorf("%+v; %d bytes went there", s, l[1].took())
 		}
 		if err := g.r.Resume(""); err != nil {
 			t.Fatal(err)
@@ -70,9 +70,9 @@ func TestPauseAmidTransfer(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		went := l[0].in
-		if time.Sleep(time.Minute); l[0].in != went || went < 4*mib || went > 6*mib {
-			t.Errorf("%d bytes went, %d after the pause", went, l[0].in-went)
+		went := l[0].took()
+		if time.Sleep(time.Minute); l[0].took() != went || went < 4*mib || went > 6*mib {
+			t.Errorf("%d bytes went, %d after the pause", went, l[0].took()-went)
 		}
 		if s := g.nodeStatus("n0"); s.State != Online {
 			t.Errorf("%+v", s)
@@ -92,8 +92,8 @@ func TestRate(t *testing.T) {
 		begin := time.Now()
 		crates, _ := g.add(Policy{}, 5*mib, 5*mib)
 		g.waitCopies(1, crates...)
-		if d := time.Since(begin); d < 9500*time.Millisecond || d > 11*time.Second || l[0].in != 10*mib {
-			t.Errorf("%d bytes in %s", l[0].in, d)
+		if d := time.Since(begin); d < 9500*time.Millisecond || d > 11*time.Second || l[0].took() != 10*mib {
+			t.Errorf("%d bytes in %s", l[0].took(), d)
 		}
 	})
 }

@@ -306,7 +306,7 @@ func TestReadPastHangingNode(t *testing.T) {
 		t.Errorf("the second read took %s", d)
 	}
 	g.places[2].fault.Stall(fault.Open, 0)
-	g.r.blocks = newBlockCache(1 << 20)
+	g.forgetBlocks()
 	begin = time.Now()
 	if err := g.read(crates[1]); store.KindOf(err) != store.Unavailable {
 		t.Errorf("with all nodes hanging: %v", err)

@@ -43,6 +43,9 @@ func (s *sim) heal() {
 			s.squat(p)
 		}
 	}
+	if err := s.r.Resume(""); err != nil {
+		s.t.Error(err)
+	}
 	s.log("all is healed")
 	time.Sleep(10 * time.Minute)
 	s.read1()

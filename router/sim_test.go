@@ -72,6 +72,7 @@ func TestSimulation(t *testing.T) {
 func simulate(t *testing.T, seed uint64, steps int) {
 	clock := simClock{time.Now()}
 	g := &rig{t: t, dir: t.TempDir(), gen: storetest.NewGen(seed), clock: clock}
+	g.cache = filepath.Join(g.dir, "cache")
 	g.bodies = &bodies{dir: filepath.Join(g.dir, "bodies"), has: make(map[store.CrateID]Body)}
 	if err := os.Mkdir(g.bodies.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -191,6 +192,8 @@ func (s *sim) step() {
 	case k < 95:
 		s.log("a long pause")
 		time.Sleep(3 * time.Hour)
+	case k < 98:
+		s.pause(p)
 	default:
 		time.Sleep(time.Duration(s.rng.IntN(20000)) * time.Millisecond)
 	}
@@ -388,6 +391,27 @@ func (s *sim) squat(p *spot) {
 		return
 	}
 	s.squatters[p] = id
+}
+
+// pause has nothing sent to a node for a while, or to all, or ends that.
+func (s *sim) pause(p *spot) {
+	names := []string{p.name, ""}
+	name := names[s.rng.IntN(2)]
+	err := error(nil)
+	switch s.rng.IntN(3) {
+	case 0:
+		s.log("%q is resumed", name)
+		err = s.r.Resume(name)
+	case 1:
+		s.log("%q is paused for a minute", name)
+		err = s.r.Pause(name, s.clock.Now().Add(time.Minute))
+	default:
+		s.log("%q is paused", name)
+		err = s.r.Pause(name, time.Time{})
+	}
+	if err != nil {
+		s.t.Errorf("pause or resume %q: %v", name, err)
+	}
 }
 
 // restart ends the router, as well as it may or at once, and starts another.
