@@ -15,6 +15,8 @@ const (
 	// troublePace how long a writer rests between two.
 	troubleFile = 256 << 10
 	troublePace = 5 * time.Millisecond
+	// troubleLarge is the size of a file that is being sent when the trouble comes.
+	troubleLarge = 24 << 20
 	// troubleTimes is how much longer than with a peer that is well closes may take, beside
 	// troubleNoise, which is what a machine that others use adds.
 	troubleTimes = 1.5
@@ -46,8 +48,12 @@ func TestPeerInTrouble(t *testing.T) {
 			drained(t, a.vault, peerCaughtUp)
 			wellWire := a.link.Traffic().Since(start)
 
-			done := a.upset(trouble)
+			// One transfer is under way when the trouble comes.
 			start = a.link.Traffic()
+			if err := harness.WriteFile(a.vault.Path("under-way"), harness.Seed(t), troubleLarge, false); err != nil {
+				t.Fatal(err)
+			}
+			done := a.upset(trouble)
 			amid := newWriter(a.vault.Path("amid"))
 			begun := time.Now()
 			noticed := make(chan string, 1)
@@ -58,16 +64,17 @@ func TestPeerInTrouble(t *testing.T) {
 				time.Sleep(rest) // the trouble lasts so long, whatever is written
 			}
 			done()
+			ended := time.Now()
 			eventuallyNode(t, a.vault, "far", "online")
-			back := time.Now()
+			seen := time.Since(ended)
 			drained(t, a.vault, 5*time.Minute)
 			wire := a.link.Traffic().Since(start)
 
-			content := int64(len(amid.took)) * troubleFile
+			content := int64(len(amid.took))*troubleFile + troubleLarge
 			t.Logf("%d closes; p50 %s, p99 %s, most %s; with the peer well %s, %s, %s", len(amid.took),
 				amid.at(50), amid.at(99), amid.at(100), well.at(50), well.at(99), well.at(100))
-			t.Logf("caught up %s after the trouble; sent %.1f MiB of %.1f MiB content; with the peer well %.1f MiB",
-				time.Since(back).Round(10*time.Millisecond), mib(wire.Out), mib(content), mib(wellWire.Out))
+			t.Logf("back %s and caught up %s after the trouble; sent %.1f MiB of %.1f MiB content; with the peer well %.1f MiB",
+				seen.Round(10*time.Millisecond), time.Since(ended).Round(10*time.Millisecond), mib(wire.Out), mib(content), mib(wellWire.Out))
 			for _, p := range []int{50, 99} {
 				if got, limit := amid.at(p), time.Duration(troubleTimes*float64(well.at(p)))+troubleNoise; got > limit {
 					t.Errorf("p%d of close is %s, want at most %s", p, got, limit)

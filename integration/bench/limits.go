@@ -14,6 +14,19 @@ const (
 	bigSize  = 512 << 20
 	bigPiece = 1 << 20
 
+	// hugeSize is the bytes of the file, and manyFiles the number of small ones, that are
+	// copied to a node and read back.
+	hugeSize  = 1 << 30
+	manyFiles = 10000
+	// A bare stream moves hugeSize bytes too, in messages of barePiece bytes with a
+	// flow-control window of bareWindow.
+	barePiece  = 256 << 10
+	bareWindow = 4 << 20
+	// bareGoal is the part of a bare stream's speed that a copy is to have, and manyGoal
+	// how many small files a second are to be copied.
+	bareGoal = 0.6
+	manyGoal = 1500
+
 	// mountTimeout bounds the wait for a mount to serve, and for a daemon to end.
 	mountTimeout = 30 * time.Second
 	// endTimeout is how long go-fuse's example may take to end before it is killed.

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,12 @@ import (
 // noPassthrough is the system that the floor is set by.
 const noPassthrough = "loopback, no passthrough"
 
+// onMounts is the part that compares mounts.
+const onMounts = "mounts"
+
+// parts are what --only takes: the mounts, and the kinds of nodes.
+var parts = []string{onMounts, onDirectory, onGRPC, onHTTP}
+
 // workCommand makes this program the process of one workload.
 const workCommand = "work"
 
@@ -30,6 +37,7 @@ type bench struct {
 	dir     string   // on the filesystem that is measured
 	bin     string   // "": build
 	without []string // systems to leave out
+	only    []string // parts to measure; none: all
 	self    string
 	base    string // all of this run's files
 	tarball string
@@ -45,14 +53,22 @@ func main() {
 		}
 		exit(err)
 	}
+	if len(os.Args) == 2 && os.Args[1] == bareCommand {
+		exit(bareServe(os.Stdout))
+	}
 	b := &bench{out: os.Stdout, log: os.Stderr}
 	pflag.IntVar(&b.rounds, "rounds", 3, "how many `N` times everything is measured")
 	pflag.StringVar(&b.dir, "dir", "", "a `DIR` on the filesystem to measure (default: where temporary files go)")
 	pflag.StringVar(&b.bin, "bin", "", "the `DIR` of built stasis and stasis-mount (default: build them)")
 	pflag.StringSliceVar(&b.without, "without", nil, "leave out these `SYSTEMS`: loopback, stasis")
+	pflag.StringSliceVar(&b.only, "only", nil, "measure these `PARTS` alone: "+strings.Join(parts, ", "))
 	pflag.Parse()
 	if b.rounds < 1 || pflag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: bench [--rounds N] [--dir DIR] [--bin DIR] [--without SYSTEMS], with N at least 1")
+		fmt.Fprintln(os.Stderr, "usage: bench [--rounds N] [--dir DIR] [--bin DIR] [--without SYSTEMS] [--only PARTS], with N at least 1")
+		os.Exit(2)
+	}
+	if err := b.checkOnly(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,6 +92,20 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.base)) }()
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "medians of %d rounds, %d cores, %s\n\n", b.rounds, runtime.NumCPU(), runtime.Version())
+	if b.does(onMounts) {
+		if err := b.mounts(ctx); err != nil {
+			return err
+		}
+	}
+	return b.peers(ctx)
+}
+
+// mounts compares a vault with what a person would compare it with.
+func (b *bench) mounts(ctx context.Context) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -99,8 +129,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, s := range systems {
 		names = append(names, s.name)
 	}
-	fmt.Fprintf(b.out, "medians of %d rounds, %d cores, %s\n\n", b.rounds, runtime.NumCPU(), runtime.Version())
-	return f.print(b.out, names)
+	if err := f.print(b.out, names); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(b.out)
+	return err
 }
 
 // prepare builds what is measured and packs the tree that is unpacked.
@@ -116,9 +149,11 @@ func (b *bench) prepare(ctx context.Context) error {
 	if _, err := output(ctx, "go", "build", "-o", filepath.Join(b.base, "loopback.bin"), "github.com/hanwen/go-fuse/v2/example/loopback"); err != nil {
 		return err
 	}
-	if slices.Contains(b.without, "stasis") {
-		return nil
-	}
+	return nil
+}
+
+// build builds what is measured, unless it is there.
+func (b *bench) build(ctx context.Context) (err error) {
 	if b.bin != "" {
 		b.bin, err = filepath.Abs(b.bin)
 		return err
@@ -127,7 +162,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err := os.Mkdir(b.bin, 0o755); err != nil {
 		return err
 	}
-	_, err = output(ctx, "go", "build", "-o", b.bin, "stasis/cmd/stasis", "stasis/cmd/stasis-mount")
+	_, err = output(ctx, "go", "build", "-o", b.bin, "stasis/cmd/stasis", "stasis/cmd/stasis-mount", "stasis/cmd/stasis-peer")
 	return err
 }
 

@@ -78,10 +78,16 @@ func vault(ctx context.Context, base, bin string) (*system, error) {
 	return s, s.awaitMount(ctx)
 }
 
-func (s *system) start(args []string) error {
+func (s *system) start(args []string) error { return s.startTo(nil, args) }
+
+// startTo is start with the standard output going to a file.
+func (s *system) startTo(out *os.File, args []string) error {
 	s.stderr = &bytes.Buffer{}
 	s.daemon = exec.Command(args[0], args[1:]...)
 	s.daemon.Stderr = s.stderr
+	if out != nil {
+		s.daemon.Stdout = out
+	}
 	// A group of its own: an interrupt at the terminal is ours to pass on, after the unmount.
 	s.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.daemon.Start(); err != nil {

@@ -73,8 +73,11 @@ func smallPath(dir string, i int) string {
 	return filepath.Join(smallDir(dir, i), fmt.Sprintf("f%05d", i))
 }
 
-func makeSmallDirs(dir string) error {
-	for i := 0; i < smallFiles; i += smallPerDir {
+func makeSmallDirs(dir string) error { return makeDirs(dir, smallFiles) }
+
+// makeDirs makes the directories for so many small files.
+func makeDirs(dir string, files int) error {
+	for i := 0; i < files; i += smallPerDir {
 		if err := os.MkdirAll(smallDir(dir, i), 0o755); err != nil {
 			return err
 		}
@@ -82,8 +85,8 @@ func makeSmallDirs(dir string) error {
 	return nil
 }
 
-// eachSmall shares the small files among the workers, file by file.
-func eachSmall(do func(i int, buf []byte) error) error {
+// eachSmall shares small files among the workers, file by file.
+func eachSmall(files int, do func(i int, buf []byte) error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, smallWorkers)
 	for w := range smallWorkers {
@@ -91,7 +94,7 @@ func eachSmall(do func(i int, buf []byte) error) error {
 			// Content that no filesystem can take for another file's.
 			buf := make([]byte, smallSize)
 			fill(buf, uint64(w))
-			for i := w; i < smallFiles && errs[w] == nil; i += smallWorkers {
+			for i := w; i < files && errs[w] == nil; i += smallWorkers {
 				errs[w] = do(i, buf)
 			}
 		})
@@ -107,15 +110,18 @@ func fill(buf []byte, seed uint64) {
 	}
 }
 
-func createSmall(dir, _ string) error {
-	return eachSmall(func(i int, buf []byte) error {
+func createSmall(dir, _ string) error { return createMany(dir, smallFiles) }
+
+// createMany makes so many small files.
+func createMany(dir string, files int) error {
+	return eachSmall(files, func(i int, buf []byte) error {
 		buf[0], buf[1] = byte(i), byte(i>>8)
 		return os.WriteFile(smallPath(dir, i), buf, 0o644)
 	})
 }
 
 func readSmall(dir, _ string) error {
-	return eachSmall(func(i int, _ []byte) error {
+	return eachSmall(smallFiles, func(i int, _ []byte) error {
 		got, err := os.ReadFile(smallPath(dir, i))
 		if err == nil && len(got) != smallSize {
 			err = fmt.Errorf("%s has %d bytes, not %d", smallPath(dir, i), len(got), smallSize)
