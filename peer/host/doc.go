@@ -12,9 +12,9 @@
 //
 //   - What an owner names is looked up among its own. Another's crate is not found by the
 //     same steps, and for the same reason, as one that nobody has.
-//   - A receipt is given when the crate is durable in the store and its record durable in
-//     the ledger. The intent was durable before the store had the crate: so whatever the
-//     store has is recorded or found by its intent, after any crash.
+//   - A receipt is given when the crate is durable in the store and its intent durable in
+//     the ledger, which it was before the store had the crate: so whatever the store has is
+//     recorded, or found by its intent, after any crash.
 //   - An owner's promises never pass its quota, and never what the store promised the
 //     host in turn: each reservation has one of the store behind it, which outlasts it.
 //   - What an interrupted upload holds on disk is part of its reservation, and goes with
@@ -26,7 +26,7 @@
 // How a crate comes in. Up to a block: it is read into memory. More: it is written to
 // the spool, block by block, from where an earlier attempt stands. Then: intent, synced;
 // into the store, by adoption where the spool is on its filesystem; record, charge and
-// totals in one update that also ends the intent, synced; receipt. A start looks at the
+// totals in one update that also ends the intent; receipt. A start looks at the
 // intents that are left: a crate that the store has becomes the owner's, as if only the
 // answer had been lost, and the rest is forgotten. How one goes: out of the store, then
 // out of the records.

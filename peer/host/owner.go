@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -42,7 +41,7 @@ type owner struct {
 	leases    map[store.ReservationID]*lease // alive, by the owner's id
 	ended     map[*lease]struct{}            // the store's part is still to be given back
 	partials  map[store.CrateID]*partial     // interrupted uploads; none that goes on
-	unsettled map[store.CrateID]time.Time    // puts that ended in an error, and when
+	unsettled map[store.CrateID]outcome      // puts of which it is not clear whether the store has them
 	damage    int64                          // places found corrupt
 	wants     bool                           // was refused for space
 }
@@ -64,7 +63,7 @@ func (h *Host) newOwner(id store.OwnerID, rec ownerRecord) *owner {
 		smalls: make(slots, SmallAnOwner), larges: make(slots, LargeAnOwner), streams: make(slots, StreamsAnOwner),
 		light: make(slots, LightAtOnce/2), heavy: make(slots, HeavyAtOnce/2), memory: semaphore.NewWeighted(MemoryAnOwner),
 		leases: make(map[store.ReservationID]*lease), ended: make(map[*lease]struct{}),
-		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]time.Time),
+		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]outcome),
 	}
 	o.events.init(h.incarnation)
 	o.ctx, o.cancel = context.WithCancelCause(h.ctx)
@@ -116,7 +115,7 @@ func (o *owner) load() error {
 		return err
 	}
 	err = o.h.each(o.key(tableIntent), func(k, _ []byte) error {
-		o.unsettled[store.CrateID(k[len(k)-16:])] = time.Time{}
+		o.unsettled[store.CrateID(k[len(k)-16:])] = outcome{}
 		return nil
 	})
 	if err != nil {
@@ -212,9 +211,15 @@ func (o *owner) find(id store.CrateID) (rec crateRecord, ok bool, err error) {
 	return rec, err == nil, err
 }
 
-// there is find for what must be there.
-func (o *owner) there(op string, id store.CrateID) (crateRecord, error) {
+// there is find for what must be there. What an unclean stop has left unclear is
+// settled first: it may have a receipt.
+func (o *owner) there(ctx context.Context, op string, id store.CrateID) (crateRecord, error) {
 	rec, ok, err := o.find(id)
+	if u, open := o.unclear(id); err == nil && !ok && open && u.since.IsZero() {
+		if err = o.settle(ctx, id); err == nil {
+			rec, ok, err = o.find(id)
+		}
+	}
 	if err == nil && !ok {
 		err = &store.Error{Kind: store.NotFound, Op: op, Subject: id.String()}
 	}

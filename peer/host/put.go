@@ -59,10 +59,7 @@ func (o *owner) put(ctx context.Context, r store.PutRequest) ([]store.Receipt, e
 // known is find, after what an earlier error has left of the crate is settled. The
 // caller has its lock.
 func (o *owner) known(ctx context.Context, id store.CrateID) (crateRecord, bool, error) {
-	o.mu.Lock()
-	_, open := o.unsettled[id]
-	o.mu.Unlock()
-	if open {
+	if _, open := o.unclear(id); open {
 		if err := o.settleLocked(ctx, id); err != nil {
 			return crateRecord{}, false, err
 		}
@@ -275,8 +272,10 @@ func wrong(id store.CrateID, detail string) error {
 }
 
 // deliver takes crates into the store: first the intent is durable, then the store has
-// the crate, then the record is durable, and only then there is a receipt. It ends each
-// item's claim. into brings the items into the store and says what became of each.
+// the crate, then there is the record, and only then a receipt. The record need not be
+// synced: where a power cut takes it, the intent is back, and a start makes it again. It
+// ends each item's claim. into brings the items into the store and says what became of
+// each.
 func (o *owner) deliver(ctx context.Context, items []*item, turn lane, into func(context.Context, []*item)) {
 	err := turn.take(ctx)
 	if err == nil {
@@ -319,19 +318,19 @@ func (o *owner) intend(ctx context.Context, items []*item) error {
 		}
 		last = p
 	}
+	o.mu.Lock()
+	for _, it := range items {
+		delete(o.unsettled, it.r.Crate)
+	}
+	o.mu.Unlock()
 	return o.h.db.Sync(ctx, last)
 }
 
-// record makes the crates the owner's. From here on it is not the caller's to end any
-// more.
+// record makes the crates the owner's.
 func (o *owner) record(items []*item) {
-	if len(items) == 0 {
-		return
-	}
-	var last ledger.Position
 	for from := 0; from < len(items); from += itemsAnUpdate {
 		part := items[from:min(len(items), from+itemsAnUpdate)]
-		p, err := o.h.space.Update(func(tx *ledger.Tx) error {
+		_, err := o.h.space.Update(func(tx *ledger.Tx) error {
 			for _, it := range part {
 				rec := crateRecord{it.r.Form, it.r.Size, it.receipts[0].Sums.Root()}
 				if err := o.land(tx, it.r.Crate, rec, it.claim.lease.inner); err != nil {
@@ -340,28 +339,13 @@ func (o *owner) record(items []*item) {
 			}
 			return nil
 		})
-		if err == nil {
-			last = p
-			continue
-		}
 		for _, it := range part {
+			if err == nil {
+				it.claim.commit()
+				continue
+			}
 			it.err, it.receipts = err, nil
-		}
-	}
-	var synced error
-	if last > 0 {
-		synced = o.h.db.Sync(o.h.ctx, last)
-	}
-	for _, it := range items {
-		switch {
-		case it.err != nil:
 			o.leaveOpen(it)
-		case synced != nil:
-			// It is there, as after an answer that was lost; a repeat says so.
-			it.claim.commit()
-			it.err, it.receipts = synced, nil
-		default:
-			it.claim.commit()
 		}
 	}
 }
@@ -438,7 +422,7 @@ func (o *owner) abandon(items []*item) {
 func (o *owner) leaveOpen(it *item) {
 	it.claim.undo()
 	o.mu.Lock()
-	o.unsettled[it.r.Crate] = time.Now()
+	o.unsettled[it.r.Crate] = outcome{since: time.Now()}
 	o.mu.Unlock()
 }
 

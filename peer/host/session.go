@@ -170,8 +170,8 @@ const (
 
 // Open is store.Store's.
 func (s *Session) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
-	return call(ctx, s, opRead, id.String(), false, func(context.Context) (io.ReadCloser, error) {
-		if _, err := s.o.there(opRead, id); err != nil {
+	return call(ctx, s, opRead, id.String(), false, func(within context.Context) (io.ReadCloser, error) {
+		if _, err := s.o.there(within, opRead, id); err != nil {
 			return nil, err
 		}
 		// The reader lives longer than this call: it ends with the caller's context, with
@@ -252,7 +252,7 @@ func (o *owner) noticed(id store.CrateID, err error) error {
 // Verify is store.Store's.
 func (s *Session) Verify(ctx context.Context, id store.CrateID, offset, length int64, nonce store.Digest) (store.Digest, error) {
 	return call(ctx, s, opVerify, id.String(), false, func(ctx context.Context) (store.Digest, error) {
-		if _, err := s.o.there(opVerify, id); err != nil {
+		if _, err := s.o.there(ctx, opVerify, id); err != nil {
 			return store.Digest{}, err
 		}
 		d, err := s.o.h.store.Verify(ctx, innerCrate(s.o.id, id), offset, length, nonce)
@@ -264,7 +264,7 @@ func (s *Session) Verify(ctx context.Context, id store.CrateID, offset, length i
 func (s *Session) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, error) {
 	const op = "stat crate"
 	return call(ctx, s, op, id.String(), false, func(ctx context.Context) (store.CrateInfo, error) {
-		if _, err := s.o.there(op, id); err != nil {
+		if _, err := s.o.there(ctx, op, id); err != nil {
 			return store.CrateInfo{}, err
 		}
 		info, err := s.o.h.store.Stat(ctx, innerCrate(s.o.id, id))
@@ -302,6 +302,12 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 	}
 	o.dropPartials(func(p *partial) bool { return p.id == id })
 	if !there {
+		o.mu.Lock()
+		if u, open := o.unsettled[id]; open {
+			u.unwanted = true
+			o.unsettled[id] = u
+		}
+		o.mu.Unlock()
 		return o.h.db.Sync(ctx, o.h.db.Position())
 	}
 	if err := o.h.store.Discard(ctx, store.DiscardRequest{Crate: innerCrate(o.id, id), Holder: o.id}); err != nil {
@@ -321,7 +327,10 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 // List is store.Store's. The cursor is the last id of the page before.
 func (s *Session) List(ctx context.Context, cursor []byte) (store.Page, error) {
 	const op = "list crates"
-	return call(ctx, s, op, "", false, func(context.Context) (store.Page, error) {
+	return call(ctx, s, op, "", false, func(ctx context.Context) (store.Page, error) {
+		if err := s.o.settleStopped(ctx); err != nil {
+			return store.Page{}, err
+		}
 		prefix := s.o.key(tableCrate)
 		from := prefix
 		if cursor != nil {

@@ -59,8 +59,8 @@ func (o *owner) tend() {
 func (o *owner) overdue() (ids []store.CrateID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for id, since := range o.unsettled {
-		if time.Since(since) >= settleAfter {
+	for id, u := range o.unsettled {
+		if time.Since(u.since) >= settleAfter {
 			ids = append(ids, id)
 		}
 	}
