@@ -1,0 +1,217 @@
+package body
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"stasis/store"
+)
+
+// shards is how many directories bodies are spread over, so that programs that make
+// files at once don't wait for one another at one directory.
+const shards = 16
+
+// Dir is the directory that bodies lie in.
+type Dir struct {
+	path   string
+	f      *os.File
+	shards [shards]*os.File
+
+	mu     sync.Mutex
+	spares []store.CrateID // empty files, to be bodies again
+}
+
+// OpenDir opens the directory of bodies, which must exist, and makes what is missing in
+// it.
+func OpenDir(path string) (*Dir, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path: path, f: f}
+	if err := d.openShards(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dir) openShards() (err error) {
+	fresh := false
+	for i := range d.shards {
+		path := d.shardPath(i)
+		switch err := os.Mkdir(path, 0o700); {
+		case err == nil:
+			fresh = true
+		case !os.IsExist(err):
+			return err
+		}
+		if d.shards[i], err = os.Open(path); err != nil {
+			return err
+		}
+	}
+	if fresh {
+		return d.f.Sync()
+	}
+	return nil
+}
+
+// Close gives up the directory.
+func (d *Dir) Close() error {
+	errs := d.f.Close()
+	for _, f := range d.shards {
+		if f != nil {
+			errs = errors.Join(errs, f.Close())
+		}
+	}
+	return errs
+}
+
+// Root is the directory itself.
+func (d *Dir) Root() string { return d.path }
+
+func shardOf(id store.CrateID) int { return int(id[len(id)-1] % shards) }
+
+func (d *Dir) shardPath(i int) string {
+	return filepath.Join(d.path, strconv.FormatInt(int64(i), shards))
+}
+
+// Path is the file of a body.
+func (d *Dir) Path(id store.CrateID) string {
+	return filepath.Join(d.shardPath(shardOf(id)), id.String())
+}
+
+// SyncAll makes every body written so far durable, with its name: one syncfs for
+// the whole filesystem, which is what makes thousands of small bodies cheap.
+func (d *Dir) SyncAll() error { return unix.Syncfs(int(d.f.Fd())) }
+
+// syncName makes the name of a body durable.
+func (d *Dir) syncName(id store.CrateID) error { return d.shards[shardOf(id)].Sync() }
+
+// Room is how many bytes bodies may still take on their filesystem.
+func (d *Dir) Room() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.f.Fd()), &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: d.path, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// Remove deletes a body and its maps. A body that is not there is fine.
+func (d *Dir) Remove(id store.CrateID) error {
+	var errs error
+	for _, suffix := range []string{"", liveSuffix, syncedSuffix} {
+		if err := os.Remove(d.Path(id) + suffix); err != nil && !os.IsNotExist(err) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
+}
+
+// maxSpares is how many empty files are kept for new bodies.
+const maxSpares = 4096
+
+// Recycle empties a body that nothing names any more and keeps its file for a new one:
+// that is cheaper than to remove it and make another, the more so as ext4 passes over
+// inodes that were freed a moment ago one by one. The spares of a run that ended are
+// empty files that nothing names.
+func (d *Dir) Recycle(id store.CrateID) error {
+	d.mu.Lock()
+	full := len(d.spares) >= maxSpares
+	d.mu.Unlock()
+	if full {
+		return d.Remove(id)
+	}
+	switch err := os.Truncate(d.Path(id), 0); {
+	case os.IsNotExist(err):
+		return d.Remove(id)
+	case err != nil:
+		return errors.Join(err, d.Remove(id))
+	}
+	for _, suffix := range []string{liveSuffix, syncedSuffix} {
+		if err := os.Remove(d.Path(id) + suffix); err != nil && !os.IsNotExist(err) {
+			return errors.Join(err, d.Remove(id))
+		}
+	}
+	d.mu.Lock()
+	d.spares = append(d.spares, id)
+	d.mu.Unlock()
+	return nil
+}
+
+// wantSpares is how many empty files are made ahead of use.
+const wantSpares = 1024
+
+// Prepare makes up to n empty files ahead of use, so that programs that make many files
+// at once need not wait for it.
+func (d *Dir) Prepare(n int) error {
+	d.mu.Lock()
+	n = min(n, wantSpares-len(d.spares))
+	d.mu.Unlock()
+	for range n {
+		id := store.NewCrateID()
+		f, err := os.OpenFile(d.Path(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.spares = append(d.spares, id)
+		d.mu.Unlock()
+	}
+	return nil
+}
+
+// spare opens a file that was recycled, if there is one.
+func (d *Dir) spare() (id store.CrateID, f *os.File) {
+	d.mu.Lock()
+	if n := len(d.spares); n > 0 {
+		id, d.spares = d.spares[n-1], d.spares[:n-1]
+	}
+	d.mu.Unlock()
+	if id.IsZero() {
+		return id, nil
+	}
+	f, err := os.OpenFile(d.Path(id), os.O_RDWR, 0)
+	if err != nil {
+		return id, nil // somebody took it away: a new file does as well
+	}
+	return id, f
+}
+
+// SetAside moves a body's data into the directory "aside" beside the bodies, for a
+// person to look at, and gives its new path.
+func (d *Dir) SetAside(id store.CrateID, name string) (string, error) {
+	aside := filepath.Join(d.path, "aside")
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return "", err
+	}
+	to := filepath.Join(aside, name)
+	if err := os.Rename(d.Path(id), to); err != nil {
+		return "", err
+	}
+	return to, d.Remove(id)
+}
+
+// List gives the ids of all bodies that lie there.
+func (d *Dir) List() ([]store.CrateID, error) {
+	var ids []store.CrateID
+	for i := range d.shards {
+		entries, err := os.ReadDir(d.shardPath(i))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if id, err := store.ParseCrateID(e.Name()); err == nil && shardOf(id) == i {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
