@@ -12,14 +12,14 @@ import (
 // cutUnit is what an in-place write changes as a whole, in bytes.
 const cutUnit = 4096
 
-// node is what a name leads to: an inode, known by its number.
-type node struct {
+// cutNode is what a name leads to: an inode, known by its number.
+type cutNode struct {
 	ino  uint64 // 0: not known, as the call that made it did not return
 	kind string // file, directory, symlink
 }
 
 // namespace is the names below a directory at some moment.
-type namespace map[string]node
+type namespace map[string]cutNode
 
 // nameOp is one change of names, with when the program called and when it was answered.
 type nameOp struct {
@@ -32,7 +32,7 @@ type nameOp struct {
 	answered bool
 }
 
-func put(path string, n node) func(namespace) { return func(s namespace) { s[path] = n } }
+func put(path string, n cutNode) func(namespace) { return func(s namespace) { s[path] = n } }
 
 func remove(path string) func(namespace) { return func(s namespace) { delete(s, path) } }
 
@@ -50,7 +50,7 @@ func move(from, to string) func(namespace) {
 }
 
 func (s namespace) equal(o namespace) bool {
-	return maps.EqualFunc(s, o, func(a, b node) bool {
+	return maps.EqualFunc(s, o, func(a, b cutNode) bool {
 		return a.kind == b.kind && (a.ino == b.ino || a.ino == 0 || b.ino == 0)
 	})
 }
@@ -96,8 +96,8 @@ func explain(base namespace, log []nameOp, found namespace) string {
 	return b.String()
 }
 
-// content is what one inode may hold after a cut.
-type content struct {
+// cutContent is what one inode may hold after a cut.
+type cutContent struct {
 	// inPlace: written unit by unit; otherwise only as a whole.
 	inPlace bool
 	// wholes are the contents that may be found, the last one the newest; each whole.
@@ -117,19 +117,19 @@ type content struct {
 	past  map[int][][]byte
 }
 
-func (c *content) tell(format string, args ...any) {
+func (c *cutContent) tell(format string, args ...any) {
 	c.story = append(c.story, fmt.Sprintf(format, args...))
 }
 
-// newContent is a file known to be durable as it is.
-func newContent(inPlace bool, data []byte) *content {
-	c := &content{inPlace: inPlace, now: data, past: map[int][][]byte{}}
+// newCutContent is a file known to be durable as it is.
+func newCutContent(inPlace bool, data []byte) *cutContent {
+	c := &cutContent{inPlace: inPlace, now: data, past: map[int][][]byte{}}
 	c.settle("found")
 	return c
 }
 
 // settle forgets everything but the present: it is durable, as how says.
-func (c *content) settle(how string) {
+func (c *cutContent) settle(how string) {
 	c.tell("%s: %d bytes are durable", how, len(c.now))
 	for i, u := range c.units {
 		c.past[i] = append(c.past[i], u...)
@@ -154,7 +154,7 @@ func unitAt(data []byte, at int) []byte {
 }
 
 // replace begins a new whole content, over what was there.
-func (c *content) replace(data []byte) {
+func (c *cutContent) replace(data []byte) {
 	c.tell("%d bytes are written", len(data))
 	c.now = data
 	c.wholes = append(c.wholes, data)
@@ -162,18 +162,18 @@ func (c *content) replace(data []byte) {
 }
 
 // finish ends it: the file is closed.
-func (c *content) finish() { c.torn = false }
+func (c *cutContent) finish() { c.torn = false }
 
 // inherit notes what it was renamed over: that may be found in its place until it is
 // durable itself, and nothing else may, an empty file least of all.
-func (c *content) inherit(old *content) {
+func (c *cutContent) inherit(old *cutContent) {
 	if len(c.wholes[0]) == 0 {
 		c.replaced = old.mayBe()
 	}
 }
 
 // mayBe are the whole contents that may be found.
-func (c *content) mayBe() [][]byte {
+func (c *cutContent) mayBe() [][]byte {
 	if len(c.replaced) > 0 {
 		return append(slices.Clone(c.replaced), c.wholes[1:]...)
 	}
@@ -181,7 +181,7 @@ func (c *content) mayBe() [][]byte {
 }
 
 // change writes in place.
-func (c *content) change(offset int, data []byte) {
+func (c *cutContent) change(offset int, data []byte) {
 	now := slices.Clone(c.now)
 	if end := offset + len(data); end > len(now) {
 		now = append(now, make([]byte, end-len(now))...)
@@ -191,14 +191,14 @@ func (c *content) change(offset int, data []byte) {
 }
 
 // truncate changes the size.
-func (c *content) truncate(size int) {
+func (c *cutContent) truncate(size int) {
 	now := make([]byte, size)
 	copy(now, c.now)
 	c.become(now, min(size, len(c.now)), max(size, len(c.now)))
 }
 
 // become records a new present that differs between two offsets, or by its size.
-func (c *content) become(now []byte, from, to int) {
+func (c *cutContent) become(now []byte, from, to int) {
 	c.tell("%d bytes become %d, those from %d to %d change", len(c.now), len(now), from, to)
 	from = min(from, len(c.now))
 	c.now = now
@@ -213,7 +213,7 @@ func (c *content) become(now []byte, from, to int) {
 
 // allows says why the content found may not be, or nothing. renamed: it was found under
 // the name that it got last.
-func (c *content) allows(found []byte, renamed bool) string {
+func (c *cutContent) allows(found []byte, renamed bool) string {
 	if c.inPlace {
 		return c.allowsUnits(found)
 	}
@@ -250,7 +250,7 @@ func tornOf(may [][]byte, found []byte) bool {
 	return true
 }
 
-func (c *content) allowsUnits(found []byte) string {
+func (c *cutContent) allowsUnits(found []byte) string {
 	least, most := slices.Min(c.sizes), slices.Max(c.sizes)
 	// A large write comes in pieces of whole units.
 	if !slices.Contains(c.sizes, len(found)) && (len(found) < least || len(found) > most || len(found)%cutUnit != 0) {

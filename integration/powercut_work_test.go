@@ -27,7 +27,7 @@ type cutWorker struct {
 	base   namespace // as read after the last cut
 	log    []nameOp  // since then
 	names  namespace // base and all of log
-	files  map[uint64]*content
+	files  map[uint64]*cutContent
 	least  int   // operations of log that must survive
 	failed error // what ended it
 }
@@ -39,10 +39,10 @@ func (w *cutWorker) readBack() error {
 		return err
 	}
 	w.base, w.names, w.log, w.least = found, maps.Clone(found), nil, 0
-	w.files = map[uint64]*content{}
+	w.files = map[uint64]*cutContent{}
 	for path, n := range found {
 		if n.kind == "file" {
-			w.files[n.ino] = newContent(strings.HasPrefix(filepath.Base(path), "p"), contents[n.ino])
+			w.files[n.ino] = newCutContent(strings.HasPrefix(filepath.Base(path), "p"), contents[n.ino])
 		}
 	}
 	return nil
@@ -59,7 +59,7 @@ func (w *cutWorker) read() (namespace, map[uint64][]byte, error) {
 		if err := unix.Lstat(path, &st); err != nil {
 			return fmt.Errorf("stat %s: %w", path, err)
 		}
-		n := node{ino: st.Ino, kind: kindOf(st.Mode)}
+		n := cutNode{ino: st.Ino, kind: kindOf(st.Mode)}
 		rel, err := filepath.Rel(w.dir, path)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ func (w *cutWorker) bytes(most int) []byte {
 // create makes a file and leaves it open.
 func (w *cutWorker) create(rel string, inPlace bool) (*os.File, uint64, error) {
 	var f *os.File
-	n := node{kind: "file"}
+	n := cutNode{kind: "file"}
 	// The number is known only when the call has returned.
 	err := w.name("create "+rel, func(s namespace) { s[rel] = n }, func() error {
 		var err error
@@ -153,7 +153,7 @@ func (w *cutWorker) create(rel string, inPlace bool) (*os.File, uint64, error) {
 		return nil, 0, err
 	}
 	w.log[len(w.log)-1].inodes = []uint64{n.ino}
-	w.files[n.ino] = newContent(inPlace, nil)
+	w.files[n.ino] = newCutContent(inPlace, nil)
 	return f, n.ino, nil
 }
 
@@ -257,7 +257,7 @@ func (w *cutWorker) patch() error {
 	return f.Close()
 }
 
-func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *content) error {
+func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *cutContent) error {
 	switch w.rand.IntN(8) {
 	case 0:
 		if err := f.Sync(); err != nil {
@@ -299,10 +299,10 @@ func (w *cutWorker) shuffle() error {
 		if dir, ok := w.some("d"); ok && w.rand.IntN(3) == 0 && strings.Count(dir, "/") < 4 {
 			rel = filepath.Join(dir, rel)
 		}
-		return w.name("mkdir "+rel, put(rel, node{kind: "directory"}), func() error { return os.Mkdir(w.path(rel), 0o755) }, nil, rel)
+		return w.name("mkdir "+rel, put(rel, cutNode{kind: "directory"}), func() error { return os.Mkdir(w.path(rel), 0o755) }, nil, rel)
 	case 1:
 		rel := fmt.Sprintf("s%d", n)
-		return w.name("symlink "+rel, put(rel, node{kind: "symlink"}), func() error { return os.Symlink("p", w.path(rel)) }, nil, rel)
+		return w.name("symlink "+rel, put(rel, cutNode{kind: "symlink"}), func() error { return os.Symlink("p", w.path(rel)) }, nil, rel)
 	case 2:
 		from, ok := w.some("p")
 		if !ok {
