@@ -17,7 +17,8 @@ type handle struct {
 	adopts  bool
 	ctx     context.Context // ends when the handle is given up
 	cancel  context.CancelFunc
-	calls   int // under way, abandoned ones included; guarded by Router.mu
+	reads   chan struct{} // bounds the reads under way, so that other calls find a place
+	calls   int           // under way, abandoned ones included; guarded by Router.mu
 }
 
 // errNoAnswer marks a call that outlived its bound and was abandoned: it is still

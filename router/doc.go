@@ -26,6 +26,8 @@
 //   - Every byte that a read returns was checked against the manifest's checksums, or,
 //     where a body was adopted and its receipt not recorded yet, by the local store. That
 //     goes for the cache on disk too, which is never the only place of anything.
+//   - To a node that a person has paused nothing is sent; what is under way breaks off and goes on
+//     later from where it was.
 //   - A crate is in flight to a node at most once, be it to be put or to be discarded.
 //   - A copy that is wrong is given up only when a right one has been read in full.
 //   - Every wait has a bound named in limits.go. No lock is held over a call to a
@@ -37,6 +39,6 @@
 // promised from it meanwhile is a matter of mu.
 //
 // Where to start reading: api.go has the types, draw.go the space, send.go, put.go and
-// outcome.go the way of a crate to its nodes, read.go and fetch.go the way back, reconsider.go what
-// heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
+// outcome.go the way of a crate to its nodes, read.go and fetch.go the way back, reconsider.go and
+// events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

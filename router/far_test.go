@@ -3,6 +3,7 @@ package router
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,12 +27,12 @@ func (g *rig) placed(copies, size int) storetest.Crate {
 func TestReadAheadFar(t *testing.T) {
 	farRig(t, 1, func(g *rig, l []*link) {
 		g.start()
-		c := g.placed(1, 96*mib)
+		c := g.placed(1, 64*mib)
 		l[0].set(func() { l[0].latency, l[0].rate = 100*time.Millisecond, 100*mib })
 		begin := time.Now()
 		g.readOn(c)
-		if d := time.Since(begin); d > 2500*time.Millisecond {
-			t.Errorf("took %s, the bytes alone 960ms, each block by itself 10s", d)
+		if d := time.Since(begin); d > 2*time.Second {
+			t.Errorf("took %s, the bytes alone 640ms, each block by itself 7s", d)
 		}
 	})
 }
@@ -78,10 +79,10 @@ func TestReadGoesOn(t *testing.T) {
 				l[0].latency, l[1].latency = 5*time.Millisecond, 40*time.Millisecond
 				l[0].rate, l[1].rate = 100*mib, 100*mib
 				g.start()
-				c := g.placed(2, 48*mib)
+				c := g.placed(2, 24*mib)
 				time.Sleep(2 * ProbeEvery)
 				head := c
-				head.Data = head.Data[:16*mib]
+				head.Data = head.Data[:8*mib]
 				g.readOn(head)
 				near := l[0].asked()
 				if near == 0 || l[1].asked() > 0 {
@@ -176,4 +177,38 @@ func TestSpare(t *testing.T) {
 		t.Error("what has no copy can be spared")
 	}
 	g.places[0].unplug(false)
+}
+
+// Many readers of a node that is far wait for each other, and none of them is refused; the
+// node is not taken for silent meanwhile.
+func TestManyReaders(t *testing.T) {
+	farRig(t, 1, func(g *rig, l []*link) {
+		g.start()
+		sizes := make([]int, 150)
+		for i := range sizes {
+			sizes[i] = 4096 + i
+		}
+		crates, _ := g.add(Policy{}, sizes...)
+		g.waitCopies(1, crates...)
+		l[0].set(func() { l[0].latency = 400 * time.Millisecond })
+		h := g.r.byName("n0").handle
+		var all sync.WaitGroup
+		for _, c := range crates {
+			all.Go(func() {
+				if err := g.read(c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for _, c := range crates[:3] {
+			g.forgetBlocks()
+			if err := g.read(c); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(h.reads); n != 0 || g.r.byName("n0").handle != h {
+			t.Errorf("%d reads are still under way, or the store was opened anew", n)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -223,8 +224,17 @@ func (r *Router) askFor(ctx context.Context, f *fetch, a *asking) {
 
 func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, error) {
 	id, i := f.m.Crate, f.block
+	select {
+	case a.h.reads <- struct{}{}:
+	case <-ctx.Done():
+		return nil, a.n.unavailable(opRead, fmt.Sprintf("%d reads of it are under way already", MaxReads), ctx.Err())
+	}
+	leave := sync.OnceFunc(func() { <-a.h.reads })
+	var began atomic.Bool
 	s := a.n.clockIn()
 	data, err := call(ctx, a.n, a.h, FetchLimit, opRead, func(ctx context.Context, st store.Store) ([]byte, error) {
+		began.Store(true)
+		defer leave() // not before it is over, be it abandoned or not
 		length := store.BlockLen(f.m.Size, i)
 		rc, err := st.Open(ctx, id, i*store.BlockSize, length)
 		if err != nil {
@@ -242,6 +252,9 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 		}
 		return data, nil
 	}, nil)
+	if !began.Load() {
+		leave()
+	}
 	a.n.clockOut(&s, int64(len(data)), err)
 	if err != nil {
 		return nil, err

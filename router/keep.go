@@ -299,7 +299,7 @@ func (n *node) abandonOpening() {
 // accept makes an opened store the node's.
 func (n *node) accept(o opened) {
 	r := n.r
-	h := &handle{st: o.st, durable: o.s.Durable}
+	h := &handle{st: o.st, durable: o.s.Durable, reads: make(chan struct{}, MaxReads)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if a, ok := o.st.(store.Adopter); ok && r.o.BodyDir != "" {
 		h.adopts = a.AdoptsFrom(r.o.BodyDir)

@@ -59,6 +59,8 @@ const (
 	SeenEvery = time.Hour
 	// MaxCalls is how many calls may be under way on one node, abandoned ones included.
 	MaxCalls = 64
+	// MaxReads is how many of them may be reads; more wait.
+	MaxReads = 32
 	// EventRetry is the longest pause before a node is listened to again.
 	EventRetry = 30 * time.Second
 	// CloseLimit bounds the closing of one store.

@@ -119,7 +119,10 @@ func (n *node) pick(k class, from []byte) (jobs []*job, rest []byte, wait time.D
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, bytes := r.clock.Boot(), int64(0)
+	now, bytes, most := r.clock.Boot(), int64(0), int64(BatchBytes)
+	if rate := n.spec.Rate; rate > 0 {
+		most = min(most, max(SmallCrate, rate)) // a batch goes out in one burst
+	}
 	for _, p := range pairs {
 		e, err := decodeEntry(p.Value)
 		if err != nil {
@@ -133,7 +136,7 @@ func (n *node) pick(k class, from []byte) (jobs []*job, rest []byte, wait time.D
 			wait = min(wait, f.until-now)
 			continue
 		}
-		if len(jobs) > 0 && (k == large || len(jobs) == BatchCrates || bytes+e.size > BatchBytes) {
+		if len(jobs) > 0 && (k == large || len(jobs) == BatchCrates || bytes+e.size > most) {
 			return jobs, p.Key, 0, nil
 		}
 		n.inFlight[c] = struct{}{}
