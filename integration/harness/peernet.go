@@ -15,9 +15,8 @@ const netDir = "/run/netns"
 
 // Net is a network namespace: a machine of its own, as far as connections go.
 type Net struct {
-	t     testing.TB
-	name  string
-	links atomic.Int32
+	t    testing.TB
+	name string
 }
 
 var nets atomic.Int32

@@ -191,7 +191,6 @@ func crashBase(t *testing.T, dir string) {
 
 // expected is what the vaults know.
 type expected struct {
-	mu    sync.Mutex
 	state map[[2]int]byte // by vault and crate: the last that was said
 	seeds map[[2]int]uint64
 	acks  int
