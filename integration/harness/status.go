@@ -15,6 +15,18 @@ type Status struct {
 	Short    Short
 	Unplaced struct{ Files, Bytes int64 }
 	Nodes    []Node
+	Peer     struct{ Owners []Owner } // of a peer alone
+}
+
+// Owner is a vault that keeps crates at a peer.
+type Owner struct {
+	ID       string
+	Name     string
+	Quota    int64
+	Used     int64
+	Reserved int64
+	Crates   int64
+	Revoked  bool
 }
 
 // Short is the files with fewer copies than wanted.
