@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"stasis/cmd/internal/statedir"
 	"stasis/peer/identity"
 	"stasis/store/ledger"
 )
@@ -30,6 +31,9 @@ func printRestored(cmd *cobra.Command, state string, r ledger.Restored) error {
 	}
 	if _, err := os.Lstat(filepath.Join(state, identity.FileName)); err != nil {
 		errs = errors.Join(errs, say("Next, put the key that `stasis key export` printed into %s, with mode 0600.", filepath.Join(state, identity.FileName)))
+	}
+	if statedir.IsPeer(state) {
+		return errors.Join(errs, say("Then start it with stasis-peer; if another copy of this state directory was used meanwhile, that takes --take-over. `stasis check %s` says whether anything is missing.", state))
 	}
 	return errors.Join(errs, say("Then mount it; if another copy of this state directory was used meanwhile, that takes --take-over. `stasis check` says whether anything is missing."))
 }

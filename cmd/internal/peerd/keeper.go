@@ -79,11 +79,30 @@ func (k *keeper) run() {
 	}
 }
 
+// glance is a look that does not take long: whoever waits for an answer gets what is
+// known.
+func (k *keeper) glance(ctx context.Context) {
+	if !k.mu.TryLock() {
+		return // somebody looks at this moment
+	}
+	defer k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, glanceLimit)
+	defer cancel()
+	if err := k.lookLocked(ctx); err != nil {
+		k.p.log.WithError(err).Debug("look at the node")
+	}
+}
+
 // look opens the node, or asks the open one whether it is there. The error says why it
 // is not.
-func (k *keeper) look(ctx context.Context) (err error) {
+func (k *keeper) look(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.lookLocked(ctx)
+}
+
+// lookLocked is look, called with mu held.
+func (k *keeper) lookLocked(ctx context.Context) (err error) {
 	if k.closed {
 		return away("open the node")
 	}

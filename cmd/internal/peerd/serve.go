@@ -61,9 +61,11 @@ func (p *Peer) Serve(grpc, http string, failed func(error)) ([]Served, error) {
 		s.Address = l.Addr().String()
 		r := running{Served: s}
 		if s.Protocol == config.KindGRPC {
-			r.server = grpcpeer.NewServer(grpcpeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log})
+			r.server = grpcpeer.NewServer(grpcpeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log,
+				Connections: grpcConnections, Memory: batchMemory})
 		} else {
-			r.server = httppeer.NewServer(httppeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log})
+			r.server = httppeer.NewServer(httppeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log,
+				Connections: httpConnections, Memory: batchMemory})
 		}
 		p.servers, listeners, served = append(p.servers, r), append(listeners, l), append(served, s)
 	}

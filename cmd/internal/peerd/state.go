@@ -139,7 +139,7 @@ func (p *Peer) make(ctx context.Context, c *config.Config) (err error) {
 		if p.leaf, known, err = nodes.Initialise(n, p.identity.Owner()); err != nil {
 			return err
 		}
-		if known {
+		if _, gone := os.Lstat(p.ledgerPath()); known && errors.Is(gone, fs.ErrNotExist) {
 			if err := p.isEmpty(ctx, n); err != nil {
 				return err
 			}

@@ -39,9 +39,8 @@ func (p *Peer) status(ctx context.Context) (*api.Status, error) {
 // nodeNow asks the node how it stands.
 func (p *Peer) nodeNow(ctx context.Context) NodeState {
 	if p.running() {
-		if err := p.keeper.look(ctx); err == nil || ctx.Err() == nil {
-			return p.keeper.state()
-		}
+		p.keeper.glance(ctx)
+		return p.keeper.state()
 	}
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()

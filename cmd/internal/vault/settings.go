@@ -120,7 +120,7 @@ const backupSuffix = ".backup"
 
 // Restore brings the ledger of a state directory back from a backup: a file, or a
 // directory, whose newest is taken. Settings and key that are there stay; where there
-// are no settings, those beside the backup are taken.
+// are no settings, those beside the backup are taken. It may be a peer's directory too.
 func Restore(ctx context.Context, dir, backup string) (ledger.Restored, error) {
 	var none ledger.Restored
 	file, err := backupFile(backup)
@@ -135,11 +135,11 @@ func Restore(ctx context.Context, dir, backup string) (ledger.Restored, error) {
 		return none, err
 	}
 	defer f.Close()
-	if !IsState(dir) {
+	if !IsState(dir) && !statedir.IsPeer(dir) {
 		settings, err := os.ReadFile(filepath.Join(filepath.Dir(file), config.FileName))
 		if err != nil {
 			return none, &store.Error{Kind: store.NotFound, Op: "restore", Subject: dir, Detail: "there is no vault.toml, neither in it nor beside the backup",
-				Hint: "is it the vault's state directory? `stasis list` shows where those are"}
+				Hint: "is it a state directory? `stasis list` shows where those of vaults are"}
 		}
 		if err := config.Write(filepath.Join(dir, config.FileName), settings); err != nil {
 			return none, err
