@@ -341,19 +341,11 @@ func (n *node) refused(why string) {
 // refill has the grant tended in the background, so that draws need not wait for the node.
 // It does not wait for the keeper, who may be waiting for the node. Called with mu held.
 func (n *node) refill(now time.Duration) {
-	if n.filling || now-n.refilled < RefillEvery || now < n.mute {
+	if now-n.refilled < RefillEvery || now < n.mute {
 		return
 	}
-	n.refilled, n.filling = now, true
-	n.r.background(func() {
-		err := n.tend(n.r.ctx)
-		n.r.mu.Lock()
-		defer n.r.mu.Unlock()
-		n.filling = false
-		if silentError(err) {
-			n.hush()
-		}
-	})
+	n.refilled = now
+	n.tendSoon()
 }
 
 // size writes a number of bytes for people.

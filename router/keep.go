@@ -38,12 +38,30 @@ func (n *node) keep(ctx context.Context) {
 			pause = min(2*pause, RetryCap)
 		} else {
 			pause = RetryFirst
-			_ = n.tend(ctx) // it is logged, and tended again soon
+			n.tended(ctx)
 		}
 		n.announce(was, err)
 		n.sleep(ctx, wakeKeeper, wait)
 	}
 	n.abandonOpening()
+}
+
+// tended has the grant tended, and waits for a little: the node is looked at again in time,
+// whatever becomes of questions about space.
+func (n *node) tended(ctx context.Context) {
+	n.r.mu.Lock()
+	done := n.tendSoon()
+	n.r.mu.Unlock()
+	if done == nil {
+		return
+	}
+	t := time.NewTimer(TendWait)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // announce tells the log, the loops and the observer what a look has changed.

@@ -27,6 +27,8 @@ const (
 	MuteMost = time.Minute
 	// RefillEvery is the least pause between two refills that draws call for.
 	RefillEvery = 100 * time.Millisecond
+	// TendWait is what a node's keeper waits for its grant to be tended.
+	TendWait = time.Second
 	// GrantLimit bounds a call that refills, renews or shrinks a grant in the background.
 	GrantLimit = 10 * time.Second
 )

@@ -53,7 +53,7 @@ type node struct {
 	oldest   time.Time // of what is queued; may be older than that
 	paused   [classes]pause
 	refilled time.Duration // when a draw last called for a refill
-	filling  bool          // one is under way
+	filling  chan struct{} // closed when the tending of the grant that is under way ends; nil: none is
 	inFlight map[store.CrateID]struct{}
 	failing  map[store.CrateID]failure
 
@@ -62,6 +62,7 @@ type node struct {
 	extras  map[store.CrateID]struct{} // what a memory node has a copy of
 
 	// The loops. tried is closed after the first attempt to open.
+	ctx     context.Context
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 	ended   chan struct{} // closed when the loops begun last have ended; nil: none were
@@ -167,6 +168,7 @@ func (n *node) begin(ctx context.Context) {
 		return
 	}
 	ctx, n.stop = context.WithCancel(ctx)
+	n.ctx = ctx
 	n.tried = make(chan struct{})
 	loops := []func(context.Context){n.keep}
 	if !n.r.o.ReadOnly {

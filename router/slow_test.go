@@ -70,3 +70,22 @@ func (g *rig) drawOften(t *testing.T, times int, bytes int64) (plans []Plan, too
 	}
 	return plans, took
 }
+
+// A node that stops while it is being asked for space is known to be silent within ten
+// seconds.
+func TestStoppedIsSeenSoon(t *testing.T) {
+	farRig(t, 1, func(g *rig, l []*link) {
+		g.start()
+		time.Sleep(ProbeEvery + time.Millisecond)
+		g.places[0].fault.Stall(fault.Any, 0)
+		g.r.mu.Lock()
+		g.r.named("n0").grant.renewed -= GrantRenew // a renewal is due
+		g.r.named("n0").tendSoon()
+		g.r.mu.Unlock()
+		time.Sleep(10*time.Second - StatusLimit)
+		if s := g.nodeStatus("n0"); s.State != Unreachable || s.LastError == "" {
+			t.Errorf("%+v", s)
+		}
+		g.places[0].fault.Heal()
+	})
+}

@@ -166,17 +166,43 @@ func (n *node) sync(ctx context.Context) error {
 	return nil
 }
 
+// tendSoon has the grant tended in the background, once at a time; what it gives is closed
+// when that has ended, and nil if the node is not in use. Called with mu held.
+func (n *node) tendSoon() <-chan struct{} {
+	if n.filling != nil || n.stop == nil {
+		return n.filling
+	}
+	done, ctx := make(chan struct{}), n.ctx
+	n.filling = done
+	n.loops.Add(1)
+	go func() {
+		defer n.loops.Done()
+		err := n.tend(ctx)
+		n.r.mu.Lock()
+		defer n.r.mu.Unlock()
+		n.filling = nil
+		close(done)
+		if silentError(err) && ctx.Err() == nil {
+			n.hush()
+		}
+	}()
+	return done
+}
+
 // tend keeps the grant as it should be: confirmed, renewed, with room for all that
 // is promised and a little ahead of need. Its error is logged already.
 func (n *node) tend(ctx context.Context) error {
 	r := n.r
-	r.mu.Lock()
-	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving
-	r.mu.Unlock()
-	if idle || n.lockGrant(ctx) != nil {
+	if n.lockGrant(ctx) != nil {
 		return nil
 	}
 	defer n.unlockGrant()
+	r.mu.Lock()
+	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving
+	r.mu.Unlock()
+	if idle {
+		return nil
+	}
 	err := n.tendGrant(ctx)
 	if err != nil && ctx.Err() == nil {
 		r.log.WithField("node", n.name).WithError(err).Debug("grant not tended")
