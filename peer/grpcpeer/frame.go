@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync"
 
 	"google.golang.org/grpc/mem"
 
@@ -27,17 +28,22 @@ const (
 // head, big-endian.
 const frameHeader = 1 + 4
 
-// frame is one gRPC message. Body is freed by whoever has the frame last.
+// frame is one gRPC message. Whoever has it last frees it.
 type frame struct {
 	kind kind
 	head []byte
-	body mem.Buffer // nil: none
+	body mem.Buffer  // of a frame to be sent; nil: none
+	in   *mem.Reader // the body of a frame that came, where the transport has put it; nil: none
 }
 
 func (f *frame) free() {
 	if f.body != nil {
 		f.body.Free()
 		f.body = nil
+	}
+	if f.in != nil {
+		_ = f.in.Close() // never fails
+		f.in = nil
 	}
 }
 
@@ -89,99 +95,127 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	return out, nil
 }
 
-// Unmarshal copies the body once, out of the transport's buffers.
+// Unmarshal leaves the body in the transport's buffers, which are held until it is read.
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	f, ok := v.(*frame)
 	if !ok {
 		return fmt.Errorf("unmarshal into %T: not a frame", v)
 	}
 	r := data.Reader()
-	defer r.Close()
+	if err := f.unmarshal(r, data.Len()); err != nil || r.Remaining() == 0 {
+		_ = r.Close() // never fails
+		return err
+	}
+	f.in = r
+	return nil
+}
+
+// unmarshal reads what is before the body.
+func (f *frame) unmarshal(r *mem.Reader, size int) error {
 	var header [frameHeader]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return malformed("%d bytes", data.Len())
+		return malformed("%d bytes", size)
 	}
 	n := int64(binary.BigEndian.Uint32(header[1:]))
 	rest := int64(r.Remaining()) - n
 	if n > wire.MaxHead || rest < 0 || rest > wire.MaxData {
-		return malformed("a head of %d bytes, %d in all", n, data.Len())
+		return malformed("a head of %d bytes, %d in all", n, size)
 	}
-	f.kind, f.head, f.body = kind(header[0]), make([]byte, n), nil
+	f.kind, f.head, f.body, f.in = kind(header[0]), make([]byte, n), nil, nil
 	if _, err := io.ReadFull(r, f.head); err != nil {
 		return malformed("a head that ends early")
 	}
-	if rest == 0 {
-		return nil
-	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(int(rest))
-	if _, err := io.ReadFull(r, *buf); err != nil {
-		pool.Put(buf)
-		return malformed("a body that ends early")
-	}
-	f.body = mem.NewBuffer(buf, pool)
 	return nil
+}
+
+// pieces are the buffers of data that is sent. Unlike those of gRPC's own pools they are
+// not cleared between uses: readData gives on what it has filled and no more.
+type pieces struct{ sync.Pool }
+
+var sending = &pieces{sync.Pool{New: func() any { p := make([]byte, wire.DataSize); return &p }}}
+
+// Get gives n bytes, at most wire.DataSize of them.
+func (p *pieces) Get(n int) *[]byte {
+	b := p.Pool.Get().(*[]byte)
+	*b = (*b)[:min(n, wire.DataSize)]
+	return b
+}
+
+// Put takes bytes back that Get gave.
+func (p *pieces) Put(b *[]byte) {
+	*b = (*b)[:cap(*b)]
+	p.Pool.Put(b)
 }
 
 // readData fills a frame with the next bytes of a reader, n at most; nil with the error
 // where there are none.
 func readData(r io.Reader, n int) (*frame, error) {
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(n)
+	buf := sending.Get(n)
 	k, err := io.ReadFull(r, *buf)
 	if k == 0 {
-		pool.Put(buf)
+		sending.Put(buf)
 		return nil, err
 	}
 	*buf = (*buf)[:k]
 	if err == io.ErrUnexpectedEOF {
 		err = nil
 	}
-	return &frame{kind: kindData, body: mem.NewBuffer(buf, pool)}, err
+	return &frame{kind: kindData, body: mem.NewBuffer(buf, sending)}, err
 }
 
 // body gives the data frames of a stream as a reader; it does not end before the stream
 // does.
 type body struct {
 	recv func() (*frame, error)
-	now  *frame
-	left []byte
+	now  *frame // with a body, or nil
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	for len(b.left) == 0 {
-		if b.now != nil {
-			b.now.free()
-			b.now = nil
-		}
-		f, err := b.recv()
-		if err != nil {
+func (b *body) Read(p []byte) (n int, err error) {
+	for b.now == nil {
+		if err := b.next(); err != nil {
 			return 0, err
 		}
-		switch {
-		case f.kind == kindAlive:
-			continue
-		case f.kind == kindAbort:
-			return 0, wire.Aborted()
-		case f.kind != kindData:
-			f.free()
-			return 0, malformed("a frame of kind %d amid data", f.kind)
-		case f.body == nil:
-			continue
-		}
-		b.now, b.left = f, f.body.ReadOnlyData()
 	}
-	n := copy(p, b.left)
-	b.left = b.left[n:]
+	if n, err = b.now.in.Read(p); err != nil {
+		return n, err
+	}
+	if b.now.in.Remaining() == 0 {
+		b.free()
+	}
 	return n, nil
+}
+
+// next receives a frame, which has a body if it is kept.
+func (b *body) next() error {
+	f, err := b.recv()
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.kind == kindData && f.in != nil:
+		b.now = f
+		return nil
+	case f.kind == kindData || f.kind == kindAlive:
+		f.free()
+		return nil
+	}
+	f.free()
+	if f.kind == kindAbort {
+		return wire.Aborted()
+	}
+	return malformed("a frame of kind %d amid data", f.kind)
+}
+
+func (b *body) free() {
+	if b.now != nil {
+		b.now.free()
+		b.now = nil
+	}
 }
 
 // Close frees what was received.
 func (b *body) Close() error {
-	if b.now != nil {
-		b.now.free()
-		b.now, b.left = nil, nil
-	}
+	b.free()
 	return nil
 }
 
