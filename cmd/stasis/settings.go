@@ -79,7 +79,7 @@ func printPolicy(cmd *cobra.Command, t target, p api.Policy) error {
 func keyCommand() *cobra.Command {
 	export := &cobra.Command{Use: "export [VAULT]", Short: "print the key, to be kept where the vault's disks are not", Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findTarget(first(args))
+			t, err := findAny(first(args))
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func keyCommand() *cobra.Command {
 			_, err = cmd.OutOrStdout().Write(id.Text())
 			return err
 		}}
-	return group("key", "the secret of a vault", export)
+	return group("key", "the secret of a vault or a peer", export)
 }
 
 func backupCommand() *cobra.Command {

@@ -1,6 +1,8 @@
 package peerd
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,6 +56,26 @@ func TestOnlyHere(t *testing.T) {
 	for address, want := range map[string]bool{"127.0.0.1:1": true, "localhost:1": true, "[::1]:1": true, "nas:1": false, "10.0.0.1:1": false} {
 		if got := onlyHere(invite.Invite{GRPC: []string{address}}); got != want {
 			t.Errorf("%s: %v", address, got)
+		}
+	}
+}
+
+// What an earlier release wrote down, and what nobody wrote, is read for ever.
+func TestServedFile(t *testing.T) {
+	for text, want := range map[string]int{
+		"grpc [::]:7440\nhttp 127.0.0.1:7441\n": 2,
+		"grpc [::]:7440":                        1,
+		"quic [::]:7440\nhttp nas:7441\n":       1,
+		"":                                      0,
+		"\x00\n\n grpc\ngrpc 7440\n":            0,
+	} {
+		state := t.TempDir()
+		if err := os.WriteFile(filepath.Join(state, servedName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := &Peer{o: Options{State: state}}
+		if got := p.served(); len(got) != want {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }
