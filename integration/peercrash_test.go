@@ -229,7 +229,7 @@ func (o *crashOwner) compare() error {
 	for id, c := range o.crates {
 		switch {
 		case c.state == gone && listed[id]:
-			return fmt.Errorf("crate %s was discarded, and is there", id)
+			return fmt.Errorf("crate %s was discarded, and is there; read: %v", id, o.has(id, c.number, c.size))
 		case c.state == there && !listed[id]:
 			return fmt.Errorf("crate %s of %d bytes has a receipt, and is not there", id, c.size)
 		}

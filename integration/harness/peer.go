@@ -13,6 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Background starts a program of this module that runs until the test ends, when it is
+// killed.
+func Background(t testing.TB, c Command) {
+	t.Helper()
+	cmd := exec.Command(c.Args[0], c.Args[1:]...)
+	cmd.Dir, cmd.Env = c.Dir, append(os.Environ(), c.Env...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // it was killed
+	})
+}
+
 // Peer is a state directory and the stasis-peer that serves it, if one runs.
 type Peer struct {
 	t     testing.TB

@@ -43,6 +43,12 @@ func (n *Net) enter() []string {
 	return []string{"nsenter", "--net=" + filepath.Join(netDir, n.name)}
 }
 
+// Enter is a command as it runs in the namespace.
+func (n *Net) Enter(c Command) Command {
+	c.Args = append(n.enter(), c.Args...)
+	return c
+}
+
 func (n *Net) end() {
 	if r, err := (Command{Args: []string{"ip", "netns", "pids", n.name}}).run(); err == nil && strings.TrimSpace(r.Stdout) != "" {
 		n.t.Errorf("processes are left in network namespace %s: %s", n.name, strings.Fields(r.Stdout))
