@@ -79,9 +79,9 @@ const (
 	// one by one and are adopted where possible; writing a small one twice costs less than
 	// the syncs of its adoption.
 	SmallCrate = 256 << 10
-	// BatchesInFlight is how many batches of small crates go to one node at a time: one
-	// is prepared while the other is written.
-	BatchesInFlight = 2
+	// BatchesInFlight is how many batches of small crates go to one node at a time: each
+	// waits for several syncs in a row, which those under way at once share.
+	BatchesInFlight = 4
 	// LargeInFlight is how many larger crates go to one node at a time.
 	LargeInFlight = 2
 	// SmallInFlight is how many small crates of a batch go at a time to a node that takes

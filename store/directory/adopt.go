@@ -130,7 +130,11 @@ func (s *Store) adoptNew(ctx context.Context, r store.PutRequest, path string, k
 	defer draw.Undo()
 	draw.Adopts(r.Size)
 	r.Source = openSource(f)
+	// The disk writes while the bytes are hashed.
+	synced := make(chan error, 1)
+	go func() { synced <- s.tree.syncFiles([]*os.File{f}, nil) }()
 	sums, err := blocks.Ingest(ctx, r, func([]byte) error { return nil })
+	unsynced := <-synced
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +142,8 @@ func (s *Store) adoptNew(ctx context.Context, r store.PutRequest, path string, k
 	if err := k.allows(r, a.rec.root); err != nil {
 		return nil, err
 	}
-	if err := s.tree.syncFiles([]*os.File{f}, nil); err != nil {
-		return nil, err
+	if unsynced != nil {
+		return nil, unsynced
 	}
 	there, err := s.moveIn(ctx, a, sums, k)
 	if there {
