@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,10 +39,11 @@ func TestPeerCrash(t *testing.T) {
 	p := harness.NewPeerAt(t, filepath.Join(disk.Point, "peer"))
 	p.Start()
 	r := harness.Rand(t)
+	var cut atomic.Bool
 	var all []*crashOwner
 	for i, protocol := range []string{"grpc", "http", "grpc"} {
 		all = append(all, &crashOwner{owner: newOwner(t, p, protocol), name: fmt.Sprintf("%s %d", protocol, i),
-			rand: rand.New(rand.NewPCG(r.Uint64(), 0)), crates: map[store.CrateID]*crashCrate{}, grants: map[store.ReservationID]certainty{}})
+			cut: &cut, rand: rand.New(rand.NewPCG(r.Uint64(), 0)), crates: map[store.CrateID]*crashCrate{}, grants: map[store.ReservationID]certainty{}})
 	}
 	for round := range harness.Count(2*crashRounds, 2*crashSoak) {
 		var working sync.WaitGroup
@@ -53,6 +55,7 @@ func TestPeerCrash(t *testing.T) {
 		how := "killed"
 		if round%2 == 1 {
 			how = "without power"
+			cut.Store(true)
 			disk.Cut()
 			time.Sleep(time.Duration(r.Int64N(int64(cutLinger))))
 		}
@@ -62,6 +65,7 @@ func TestPeerCrash(t *testing.T) {
 			disk.Unmount()
 			disk.Mount()
 		}
+		cut.Store(false)
 		p.Start()
 		for _, o := range all {
 			if err := o.compare(); err != nil {
@@ -102,6 +106,7 @@ type crashCrate struct {
 type crashOwner struct {
 	*owner
 	name     string
+	cut      *atomic.Bool // the power is going: what is answered now never would be
 	rand     *rand.Rand
 	crates   map[store.CrateID]*crashCrate
 	grants   map[store.ReservationID]certainty
@@ -110,6 +115,15 @@ type crashOwner struct {
 	stopped  error
 	receipts int
 	discards int
+}
+
+// answered is what an answer means. A disk whose power goes by command may say that it
+// has synced what it never will.
+func (o *crashOwner) answered(err error) error {
+	if err == nil && o.cut.Load() {
+		err = errors.New("the answer came after the power had gone")
+	}
+	return err
 }
 
 func (o *crashOwner) work() {
@@ -124,7 +138,7 @@ func (o *crashOwner) work() {
 			o.stopped = o.putBatch()
 		default:
 			id, c := o.fresh(1 + o.rand.IntN(4<<20))
-			if o.stopped = o.put(o.grant, id, c.number, c.size); o.stopped == nil {
+			if o.stopped = o.answered(o.put(o.grant, id, c.number, c.size)); o.stopped == nil {
 				c.state = there
 				o.receipts++
 			}
@@ -157,7 +171,7 @@ func (o *crashOwner) renew() error {
 		o.grants[o.grant] = unsure
 		ctx, cancel := bounded()
 		defer cancel()
-		if err := o.Release(ctx, o.grant); err != nil {
+		if err := o.answered(o.Release(ctx, o.grant)); err != nil {
 			return err
 		}
 		o.grants[o.grant] = gone
@@ -165,7 +179,7 @@ func (o *crashOwner) renew() error {
 	o.grant = store.NewReservationID()
 	o.grants[o.grant] = unsure
 	o.left = 0
-	if err := o.reserve(o.grant, crashGrant, time.Hour); err != nil {
+	if err := o.answered(o.reserve(o.grant, crashGrant, time.Hour)); err != nil {
 		return err
 	}
 	o.grants[o.grant], o.left = there, crashGrant
@@ -183,8 +197,8 @@ func (o *crashOwner) putBatch() error {
 	defer cancel()
 	var failed error
 	for i, r := range o.PutBatch(ctx, rs) {
-		if r.Err != nil {
-			failed = r.Err
+		if err := o.answered(r.Err); err != nil {
+			failed = err
 			continue
 		}
 		cs[i].state = there
@@ -202,7 +216,7 @@ func (o *crashOwner) giveUp() error {
 	}
 	id, c := kept[0], o.crates[kept[0]]
 	c.state = unsure
-	if err := o.discard(id); err != nil {
+	if err := o.answered(o.discard(id)); err != nil {
 		return err
 	}
 	c.state = gone

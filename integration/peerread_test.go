@@ -42,7 +42,7 @@ func newTwoPeers(t *testing.T) twoPeers {
 // or has other bytes: right to the byte, and soon.
 func TestPeerLostAmidARead(t *testing.T) {
 	w := newTwoPeers(t)
-	size := int64(harness.Count(160<<20, 1<<30))
+	size := int64(harness.Count(96<<20, 1<<30))
 	seed := harness.Seed(t)
 	troubles := []string{"cut off", "killed", "stopped", "wrong"}
 	for _, name := range troubles {

@@ -97,7 +97,7 @@ func TestPeerInTrouble(t *testing.T) {
 // than a grant, and troubleTime how long a trouble lasts.
 func troubleQuota() string       { return []string{"192MiB", "1GiB"}[harness.Count(0, 1)] }
 func troubleFiles() int          { return harness.Count(120, 1200) }
-func troubleTime() time.Duration { return time.Duration(harness.Count(8, 60)) * time.Second }
+func troubleTime() time.Duration { return time.Duration(harness.Count(4, 60)) * time.Second }
 
 // upset brings the trouble and gives what ends it.
 func (a atPeer) upset(trouble string) (done func()) {
