@@ -82,12 +82,16 @@ func (k *keeper) run() {
 // glance is a look that does not take long: whoever waits for an answer gets what is
 // known.
 func (k *keeper) glance(ctx context.Context) {
-	if !k.mu.TryLock() {
-		return // somebody looks at this moment
-	}
-	defer k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, glanceLimit)
 	defer cancel()
+	for !k.mu.TryLock() { // it is looked at, or opened anew, at this moment
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(glancePoll):
+		}
+	}
+	defer k.mu.Unlock()
 	if err := k.lookLocked(ctx); err != nil {
 		k.p.log.WithError(err).Debug("look at the node")
 	}

@@ -13,6 +13,8 @@ const (
 	batchMemory = 128 << 20
 	// glanceLimit is how long the node's answer is waited for by a person who asks.
 	glanceLimit = 3 * time.Second
+	// glancePoll is how often it is tried where the node is being opened.
+	glancePoll = 20 * time.Millisecond
 	// probeEvery is how often the node is asked whether it is there, and probeLimit how long
 	// its answer is waited for.
 	probeEvery = 5 * time.Second
