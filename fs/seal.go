@@ -432,10 +432,11 @@ func (s *FS) sealHeld(ctx context.Context, f *file) error {
 	return s.switchAndAssess(ctx, f)
 }
 
-// syncApart syncs the body of a file while writers may go on.
+// syncApart syncs the body of a file while writers may go on, unless it was synced with
+// others.
 func (s *FS) syncApart(f *file) error {
 	f.mu.RLock()
-	b, writes, synced := f.body, f.writes, f.record.Settled && f.synced == f.writes
+	b, writes, synced := f.body, f.writes, f.synced == f.writes
 	f.mu.RUnlock()
 	if b == nil || synced {
 		return nil
@@ -451,7 +452,7 @@ func (s *FS) syncApart(f *file) error {
 func (s *FS) settle(f *file, b *body.Body, writes uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.body != b || f.writes != writes || f.record.Settled && f.synced == writes {
+	if f.body != b || f.writes != writes || f.synced == writes {
 		return nil
 	}
 	if err := b.MarkSynced(); err != nil {
