@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"stasis/peer/wiretest"
 	"stasis/store"
@@ -32,9 +35,25 @@ func bare(b *testing.B) (*http.Client, string) {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS}}, "https://" + l.Addr().String()
 }
 
+// cpu reports what both ends together take of the processor.
+func cpu(b *testing.B) (stop func()) {
+	used := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	start := used()
+	return func() {
+		b.ReportMetric((used()-start).Seconds()/(float64(b.N)*sinkSize/(1<<30)), "cpu-s/GiB")
+	}
+}
+
 func BenchmarkPut(b *testing.B) {
 	_, c := serveAny(b, Options{Service: sink{}}, nil)
 	b.SetBytes(sinkSize)
+	defer cpu(b)()
 	for b.Loop() {
 		if _, err := c.Put(b.Context(), store.PutRequest{Crate: store.NewCrateID(), Size: sinkSize, Source: zeroSource(sinkSize)}); err != nil {
 			b.Fatal(err)
@@ -45,6 +64,7 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkBarePut(b *testing.B) {
 	c, url := bare(b)
 	b.SetBytes(sinkSize)
+	defer cpu(b)()
 	for b.Loop() {
 		r, err := http.NewRequestWithContext(b.Context(), http.MethodPut, url, io.LimitReader(zeros{}, sinkSize))
 		if err != nil {
@@ -63,6 +83,7 @@ func BenchmarkOpen(b *testing.B) {
 	_, c := serveAny(b, Options{Service: sink{}}, nil)
 	p := make([]byte, store.BlockSize)
 	b.SetBytes(sinkSize)
+	defer cpu(b)()
 	for b.Loop() {
 		rc, err := c.Open(b.Context(), store.NewCrateID(), 0, -1)
 		if err != nil {
@@ -79,6 +100,7 @@ func BenchmarkBareGet(b *testing.B) {
 	c, url := bare(b)
 	p := make([]byte, store.BlockSize)
 	b.SetBytes(sinkSize)
+	defer cpu(b)()
 	for b.Loop() {
 		resp, err := c.Get(url)
 		if err != nil {

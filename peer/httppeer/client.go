@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -34,7 +35,10 @@ type ClientOptions struct {
 type Client struct {
 	o            ClientOptions
 	base         string // of all addresses of resources
+	dialer       *dialer
 	calls, pings *http.Transport
+	start        time.Time
+	heard        atomic.Int64 // when there was a sign of life, in nanoseconds since start
 	asking       singleflight.Group
 	life         context.Context // until Close
 	end          context.CancelFunc
@@ -53,12 +57,13 @@ func Dial(o ClientOptions) (*Client, error) {
 		return nil, &store.Error{Kind: store.Invalid, Op: "use the peer", Subject: "at " + o.Address, Err: err, Hint: "an address is HOST:PORT"}
 	}
 	config := o.TLS.Clone()
-	config.NextProtos, config.DynamicRecordSizingDisabled = []string{"http/1.1"}, true
+	plainHTTP(config)
 	if config.ServerName == "" {
 		config.ServerName = host
 	}
 	d := &dialer{address: o.Address, tls: config}
-	c := &Client{o: o, base: "https://" + o.Address, calls: d.newTransport(maxLinks), pings: d.newTransport(1)}
+	c := &Client{o: o, base: "https://" + o.Address, dialer: d, calls: d.newTransport(maxLinks), pings: d.newTransport(1), start: time.Now()}
+	c.heard.Store(int64(-lately)) // never yet
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -95,6 +100,7 @@ func (c *Client) send(op string, r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.failed(r.Context(), op, err)
 	}
+	c.hear()
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, c.answered(op, resp)

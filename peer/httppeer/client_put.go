@@ -96,6 +96,7 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest, from int64) (a
 	req.GetBody = func() (io.ReadCloser, error) { return up.body(), nil }
 	resp, err := c.calls.RoundTrip(req)
 	if err == nil {
+		c.hear()
 		err = c.received(ctx, op, r, resp, &a)
 	} else {
 		err = c.failed(ctx, op, err)
@@ -159,7 +160,7 @@ func newUpload(ctx context.Context, w *watch, r store.PutRequest, from int64) *u
 // check makes sure that a source of which nothing is to be sent ends where it should.
 func (u *upload) check() error {
 	u.w.rest()
-	defer u.w.moved()
+	defer u.w.wait()
 	src, err := wire.OpenContent(u.ctx, u.r, u.from)
 	if err != nil {
 		return err
@@ -196,7 +197,6 @@ func (u *upload) failed(err error) {
 }
 
 func (u *upload) count(n int) {
-	u.w.moved()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sent += int64(n)
@@ -226,7 +226,7 @@ func (b *outgoingBody) next() error {
 		return io.EOF
 	}
 	b.u.w.rest() // the source is no business of the link's
-	defer b.u.w.moved()
+	defer b.u.w.wait()
 	err := b.fill()
 	if err == nil {
 		return nil

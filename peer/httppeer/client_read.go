@@ -107,6 +107,7 @@ func (c *Client) open(ctx context.Context, w *watch, op string, want wire.Range)
 	if err != nil {
 		return nil, -1, c.failed(ctx, op, err)
 	}
+	c.hear()
 	if resp.StatusCode != http.StatusPartialContent {
 		defer resp.Body.Close()
 		if _, _, size, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
@@ -148,8 +149,11 @@ func (r *remote) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	r.w.moved()
+	r.w.wait()
 	n, err := r.resp.Body.Read(p)
+	if n > 0 {
+		r.c.hear()
+	}
 	r.w.rest()
 	switch r.left -= int64(n); {
 	case err == nil && r.left >= 0:

@@ -44,9 +44,14 @@ const (
 	readBuffer  = 32 << 10
 
 	// suspectAfter is how long a client sees nothing move before it asks whether the peer
-	// lives, and pingWait how long it waits for the answer.
-	suspectAfter = 3 * time.Second
+	// lives, and pingWait how long it waits for the answer. It need not ask where it has heard
+	// from the peer lately.
+	suspectAfter = 1500 * time.Millisecond
 	pingWait     = 3 * time.Second
+	lately       = time.Second
+	// leastMoved is how many bytes must move for a link to be doing well, so that a request
+	// that the system of a peer has taken note of is no answer.
+	leastMoved = 64 << 10
 	// DeadAfter is how long it takes a client to give up a link that died.
 	DeadAfter = suspectAfter + pingWait
 	// workLimit bounds how long a peer that lives may work on one crate without taking

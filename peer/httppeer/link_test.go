@@ -21,6 +21,7 @@ type hop struct {
 	conns  []net.Conn
 	frozen chan struct{} // closed: nothing passes
 	ended  chan struct{}
+	rate   int // bytes a second each way; 0: as fast as it goes
 }
 
 func newHop(t testing.TB, to string) *hop {
@@ -72,6 +73,9 @@ func (h *hop) pass(from, to net.Conn) {
 			<-h.ended // nothing is taken note of, as on a link that is down
 			return
 		default:
+		}
+		if h.rate > 0 {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(h.rate))
 		}
 		if _, err := to.Write(p[:n]); err != nil {
 			return
@@ -173,6 +177,7 @@ func TestDeadLinkIsFound(t *testing.T) {
 			if !errors.Is(err, store.Unavailable) {
 				t.Errorf("%s over a dead link: %v", name, err)
 			}
+			t.Logf("%s: after %v: %v", name, time.Since(start).Round(time.Millisecond), err)
 			if took := time.Since(start); took > DeadAfter+2*time.Second {
 				t.Errorf("%s took %v to find out: %v", name, took, err)
 			}
@@ -189,6 +194,34 @@ func TestDeadLinkIsFound(t *testing.T) {
 	if _, err := c.Status(t.Context()); !errors.Is(err, store.Unavailable) || time.Since(start) > DeadAfter {
 		t.Errorf("afterwards: %v after %v", err, time.Since(start))
 	}
+}
+
+// A link that is merely slow is not given up, whatever waits in its queue.
+func TestSlowLinkIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var h *hop
+	_, c := serveAny(t, Options{Service: sink{}}, func(l net.Listener) string {
+		h = newHop(t, l.Addr().String())
+		h.rate = 256 << 10
+		return h.l.Addr().String()
+	})
+	var done sync.WaitGroup
+	done.Go(func() {
+		if _, err := c.Put(t.Context(), store.PutRequest{Crate: store.NewCrateID(), Size: 5 << 18, Source: zeroSource(5 << 18)}); err != nil {
+			t.Errorf("put: %v", err)
+		}
+	})
+	done.Go(func() {
+		rc, err := c.Open(t.Context(), store.NewCrateID(), 0, 5<<18)
+		if err == nil {
+			_, err = io.Copy(io.Discard, rc)
+			rc.Close()
+		}
+		if err != nil {
+			t.Errorf("read: %v", err)
+		}
+	})
+	done.Wait()
 }
 
 // A peer that works for longer than it takes to find a dead link is waited for.

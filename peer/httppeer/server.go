@@ -81,12 +81,19 @@ func NewServer(o Options) *Server {
 // Serve serves a listener until Close or Drain.
 func (s *Server) Serve(l net.Listener) error {
 	c := s.o.TLS.Clone()
-	c.NextProtos, c.DynamicRecordSizingDisabled = []string{"http/1.1"}, true
+	plainHTTP(c)
 	err := s.http.Serve(tls.NewListener(netutil.LimitListener(probing{l}, s.o.Connections), c))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
+}
+
+// plainHTTP has TLS carry HTTP/1.1 and nothing else.
+func plainHTTP(c *tls.Config) {
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS13)
+	c.NextProtos = []string{"http/1.1"}
+	c.DynamicRecordSizingDisabled = true // it is bulk bytes that count
 }
 
 // Drain takes no further calls and waits for those under way until ctx ends, which ends
@@ -195,7 +202,11 @@ func (x *exchange) recovered() {
 type logWriter struct{ log logrus.FieldLogger }
 
 func (w logWriter) Write(p []byte) (int, error) {
-	w.log.Warn(strings.TrimSpace(string(p)))
+	if text := strings.TrimSpace(string(p)); strings.Contains(text, "TLS handshake error") && !strings.HasSuffix(text, ": EOF") {
+		w.log.Warn(text) // somebody without the right certificate, or no peer of ours at all
+	} else {
+		w.log.Debug(text)
+	}
 	return len(p), nil
 }
 
