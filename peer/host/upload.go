@@ -76,7 +76,8 @@ func (o *owner) fill(ctx context.Context, p *partial, r store.PutRequest) error 
 	return diskError(opPut, p.hashOld())
 }
 
-// copyIn writes what the source gives to the file, and counts it block by block.
+// copyIn writes what the source gives to the file and hashes it meanwhile, and counts it
+// block by block.
 func (o *owner) copyIn(p *partial, src *source) error {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
@@ -88,10 +89,16 @@ func (o *owner) copyIn(p *partial, src *source) error {
 		if err := src.full(chunk, at); err != nil {
 			return err
 		}
-		if _, err := p.file.WriteAt(chunk, at); err != nil {
+		hashed := make(chan struct{})
+		go func() {
+			h.Write(chunk)
+			close(hashed)
+		}()
+		_, err := p.file.WriteAt(chunk, at)
+		<-hashed
+		if err != nil {
 			return diskError(opPut, err)
 		}
-		h.Write(chunk)
 		if at += int64(len(chunk)); at < end {
 			continue
 		}
