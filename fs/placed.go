@@ -124,7 +124,11 @@ func (s *FS) assess(ino names.Ino) error {
 		case len(st.waits) > 0:
 			return putAttention(tx, ino, attentionRecord{State: Pending, Bytes: st.size, Reason: st.reason})
 		}
-		return putAttention(tx, ino, attentionRecord{State: Short, Bytes: st.size, Reason: st.reason})
+		state := Short
+		if st.copies == 0 {
+			state = Unplaced // what was promised when it was closed could not be kept
+		}
+		return putAttention(tx, ino, attentionRecord{State: state, Bytes: st.size, Reason: st.reason})
 	})
 	if err == nil {
 		s.release(ino)

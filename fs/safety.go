@@ -139,6 +139,8 @@ func (s *FS) settledContent(in names.Inode, c *content) error {
 	case c.Copies >= c.Wanted:
 	case outstanding:
 		c.State = Pending
+	case c.Copies == 0:
+		c.State = Unplaced
 	default:
 		c.State = Short
 	}

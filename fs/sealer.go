@@ -237,6 +237,7 @@ func (s *FS) retryAll(ctx context.Context) {
 		switch a.State {
 		case Unplaced:
 			s.sealLater(ino)
+			s.reconsider(ctx, ino) // if it was sealed, and lost its places since
 		case Short:
 			s.reconsider(ctx, ino)
 		}
