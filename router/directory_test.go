@@ -53,11 +53,12 @@ func TestAdopts(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.waitCopies(2, c)
-	g.seen.mu.Lock()
-	if g.seen.adopted[c.ID] != plan.Targets[0].Node {
-		t.Errorf("adopted by %s", g.seen.adopted[c.ID])
-	}
-	g.seen.mu.Unlock()
+	// It is told after the copy is recorded.
+	g.until("the first directory adopting it", func() bool {
+		g.seen.mu.Lock()
+		defer g.seen.mu.Unlock()
+		return g.seen.adopted[c.ID] == plan.Targets[0].Node
+	})
 	if _, err := os.Lstat(filepath.Join(g.bodies.dir, c.ID.String())); !os.IsNotExist(err) {
 		t.Errorf("the body is where it was: %v", err)
 	}

@@ -94,6 +94,10 @@ const (
 	SendLimit = 60 * time.Second
 	// SendRate is the slowest transfer that is waited for, in bytes a second.
 	SendRate = 1 << 20
+	// AdoptLooks is how often a sender that finds a body gone looks whether the node that
+	// adopts it has recorded so, with AdoptPause between.
+	AdoptLooks = 25
+	AdoptPause = 20 * time.Millisecond
 	// CrateRetryFirst and CrateRetryCap bound the pause before a crate that failed for a
 	// reason of its own is sent again.
 	CrateRetryFirst = 200 * time.Millisecond

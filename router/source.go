@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"stasis/store"
 )
@@ -73,6 +74,15 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		return rc, nil
 	}
 	m, ok, merr := s.r.manifest(s.crate)
+	for looks := 0; looks < AdoptLooks && merr == nil && ok && !m.Known(store.Plain) && errors.Is(err, os.ErrNotExist); looks++ {
+		// A node is adopting the body, and its receipt is about to be recorded.
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(AdoptPause):
+		}
+		m, ok, merr = s.r.manifest(s.crate)
+	}
 	if merr != nil {
 		return nil, merr
 	}
