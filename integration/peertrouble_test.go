@@ -13,14 +13,14 @@ import (
 const (
 	// troubleFile is the size of a file written beside a peer in trouble, in bytes, and
 	// troublePace how long a writer rests between two.
-	troubleFile = 256 << 10
+	troubleFile = 128 << 10
 	troublePace = 5 * time.Millisecond
 	// troubleLarge is the size of a file that is being sent when the trouble comes.
 	troubleLarge = 24 << 20
 	// troubleTimes is how much longer than with a peer that is well closes may take, beside
 	// troubleNoise, which is what a machine that others use adds.
 	troubleTimes = 1.5
-	troubleNoise = 10 * time.Millisecond
+	troubleNoise = 20 * time.Millisecond
 	// troubleMost is the longest that any close may take.
 	troubleMost = time.Second
 	// troubleInFlight bounds what may be sent twice, in bytes: a batch or a block of each
@@ -96,7 +96,7 @@ func TestPeerInTrouble(t *testing.T) {
 // troubleQuota is the peer's; troubleFiles is how many files are written, together more
 // than a grant, and troubleTime how long a trouble lasts.
 func troubleQuota() string       { return []string{"192MiB", "1GiB"}[harness.Count(0, 1)] }
-func troubleFiles() int          { return harness.Count(120, 1200) }
+func troubleFiles() int          { return harness.Count(300, 2400) }
 func troubleTime() time.Duration { return time.Duration(harness.Count(4, 60)) * time.Second }
 
 // upset brings the trouble and gives what ends it.
