@@ -7,6 +7,7 @@ GO     ?= go
 # How long all tests may take; soak has no bound worth the name.
 TEST_TIMEOUT ?= 18m
 SOAK_TIMEOUT ?= 24h
+FUZZ_TIME ?= 1m
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -15,7 +16,7 @@ RUN_NEEDS  = fusermount3:fuse3 findmnt:util-linux
 TEST_NEEDS = $(RUN_NEEDS) rsync:rsync git:git sqlite3:sqlite3 tar:tar fuser:psmisc setfattr:attr \
 	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs
 
-.PHONY: build run test lint unit bench soak install deps test-deps go clean
+.PHONY: build run test lint unit bench soak fuzz install deps test-deps go clean
 
 build: go
 	$(GO) build -trimpath -o bin/ ./cmd/...
@@ -35,8 +36,17 @@ test: test-deps lint unit
 unit: go
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
 
-soak: test-deps go
+soak: test-deps go fuzz
 	STASIS_SOAK=1 $(GO) test -count=1 -timeout $(SOAK_TIMEOUT) ./...
+
+# Every parser of bytes from outside, FUZZ_TIME each.
+fuzz: go
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1x "$$package" || exit 1; \
+		done; \
+	done
 
 bench: test-deps build
 	$(GO) run ./integration/bench --bin bin
