@@ -1,8 +1,10 @@
-// Bench measures two things. The first is a vault with two directory nodes against what a person would compare
-// it with, in one run on one disk: the plain filesystem, and go-fuse's example/loopback,
-// with passthrough and, in a user namespace where the kernel gives none, without. The
-// second is how fast content comes to a node, and back from it alone, for a directory and
-// for a peer over each protocol, beside a bare stream over the same loopback.
+// Bench measures two things in one run on one disk. The first is a vault with two
+// directory nodes against what a person would compare it with: the plain filesystem, and
+// go-fuse's example/loopback, with passthrough and, in a user namespace where the kernel
+// gives none, without. The second is how fast what is closed comes to a node, and back
+// from it alone, for a directory and for a peer over each protocol, beside a bare stream
+// over the same loopback. Time is taken from the last close until `stasis wait` returns;
+// nothing is sent before.
 //
 // Words. A system is a directory that a workload runs in, with whatever serves it. A
 // measure is one workload. A bare stream moves as many bytes with TLS and the protocol's

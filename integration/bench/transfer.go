@@ -17,7 +17,7 @@ const (
 	copyHuge = "copy 1 GiB"
 	readBack = "read it back, cold"
 	copyMany = "copy 10,000 files of 4 KiB"
-	makeMany = "of which until the last close"
+	makeMany = "make them first"
 )
 
 func figureName(up bool) string {
@@ -89,7 +89,7 @@ func far(t transfer) time.Duration  { return t.far }
 // print writes a row for each way, then what was reached of the goals.
 func (f transfers) print(out io.Writer, kinds []string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "copies on one node\tMB/s\tof bare\tCPU s/GiB\tat the peer\tcold read MB/s\tof bare\tCPU s/GiB\tat the peer\tfiles/s\tof which closes/s\t")
+	fmt.Fprintln(w, "copies on one node\tMB/s\tof bare\tCPU s/GiB\tat the peer\tcold read MB/s\tof bare\tCPU s/GiB\tat the peer\tfiles/s\tclosed before, files/s\t")
 	verdicts := []string{}
 	for _, kind := range kinds {
 		ways := []string{bareOf(kind), kind}
