@@ -52,6 +52,9 @@ const (
 	// leastMoved is how many bytes must move for a link to be doing well, so that a request
 	// that the system of a peer has taken note of is no answer.
 	leastMoved = 64 << 10
+	// trust is how long moving bytes spare the question where the peer itself has not been
+	// heard.
+	trust = 10 * time.Second
 	// DeadAfter is how long it takes a client to give up a link that died.
 	DeadAfter = suspectAfter + pingWait
 	// workLimit bounds how long a peer that lives may work on one crate without taking

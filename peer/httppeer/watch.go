@@ -31,7 +31,7 @@ func (c *Client) alive() error {
 		// Whatever connections there are to it will not serve either.
 		c.pings.CloseIdleConnections()
 		c.calls.CloseIdleConnections()
-		c.dialer.note(err)
+		c.dialer.note(errDead)
 		return nil, err
 	})
 	return err
@@ -63,7 +63,7 @@ func (c *Client) hear() { c.heard.Store(int64(time.Since(c.start))) }
 //
 // What moves the system knows best: bytes that were handed to it say nothing about the link,
 // bytes that the other system has taken note of do. They say nothing yet about the peer
-// itself, which is why a request is spared the question by its own bytes alone.
+// itself, which may have been stopped: they spare a request the question for a while.
 type watch struct {
 	c      *Client
 	cancel context.CancelCauseFunc
@@ -149,7 +149,7 @@ func (w *watch) quiet() (d time.Duration, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.conn != nil {
-		if n := moved(w.conn); n >= w.seen+leastMoved {
+		if n := moved(w.conn); n >= w.seen+leastMoved && w.c.heardWithin(trust) {
 			w.seen, w.last = n, time.Now()
 		}
 	}
