@@ -164,46 +164,57 @@ func readData(r io.Reader, n int) (*frame, error) {
 }
 
 // body gives the data frames of a stream as a reader; it does not end before the stream
-// does.
+// does. Close may be called while a Read is under way.
 type body struct {
 	recv func() (*frame, error)
-	now  *frame // with a body, or nil
+
+	mu     sync.Mutex
+	now    *frame // with a body, or nil
+	closed bool
 }
 
-func (b *body) Read(p []byte) (n int, err error) {
-	for b.now == nil {
-		if err := b.next(); err != nil {
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.now == nil && !b.closed {
+		b.mu.Unlock()
+		f, err := b.next()
+		b.mu.Lock()
+		if err != nil {
 			return 0, err
 		}
+		if b.now = f; b.closed {
+			b.free()
+		}
 	}
-	if n, err = b.now.in.Read(p); err != nil {
-		return n, err
+	if b.closed {
+		return 0, &store.Error{Kind: store.Unavailable, Op: "read a stream", Detail: "it was closed meanwhile"}
 	}
+	n, err := b.now.in.Read(p)
 	if b.now.in.Remaining() == 0 {
 		b.free()
 	}
-	return n, nil
+	return n, err
 }
 
-// next receives a frame, which has a body if it is kept.
-func (b *body) next() error {
+// next receives a frame; nil where it says nothing.
+func (b *body) next() (*frame, error) {
 	f, err := b.recv()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	switch {
-	case f.kind == kindData && f.in != nil:
-		b.now = f
-		return nil
-	case f.kind == kindData || f.kind == kindAlive:
-		f.free()
-		return nil
+	if f.kind == kindData && f.in != nil {
+		return f, nil
 	}
 	f.free()
-	if f.kind == kindAbort {
-		return wire.Aborted()
+	switch f.kind {
+	case kindData, kindAlive:
+		return nil, nil
+	case kindAbort:
+		return nil, wire.Aborted()
+	default:
+		return nil, malformed("a frame of kind %d amid data", f.kind)
 	}
-	return malformed("a frame of kind %d amid data", f.kind)
 }
 
 func (b *body) free() {
@@ -215,6 +226,9 @@ func (b *body) free() {
 
 // Close frees what was received.
 func (b *body) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 	b.free()
 	return nil
 }

@@ -3,6 +3,7 @@ package grpcpeer
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -124,6 +125,37 @@ func TestBody(t *testing.T) {
 		frames = []*frame{cameAs(t, &frame{kind: kindAbort})}
 		if _, err := b.Read(p); err == nil || err == io.EOF {
 			t.Errorf("an abort reads as %v", err)
+		}
+	}
+}
+
+// A source is closed when its call ends, whatever its reader is doing: the reader must not
+// get bytes of a buffer that has gone on to somebody else.
+func TestBodyIsClosedMeanwhile(t *testing.T) {
+	coming := make(chan *frame)
+	b := body{recv: func() (*frame, error) { return <-coming, nil }}
+	done := make(chan error)
+	go func() {
+		p := make([]byte, 1)
+		for {
+			if _, err := b.Read(p); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	coming <- cameAs(t, dataFrame(pattern(10)))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, store.Unavailable) {
+			t.Errorf("a read of what is closed says %v", err)
+		}
+	case coming <- cameAs(t, dataFrame(pattern(10))):
+		if err := <-done; !errors.Is(err, store.Unavailable) {
+			t.Errorf("a read of what is closed says %v", err)
 		}
 	}
 }
