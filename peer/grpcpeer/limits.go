@@ -15,8 +15,6 @@ const (
 	MaxStreams = 128
 	// BatchMemory bounds the content of batches that a server holds, in bytes, by default.
 	BatchMemory = 256 << 20
-	// clientBatch is the most content of one batch that a client holds, in bytes.
-	clientBatch = 8 << 20
 	// window is the flow-control window of a stream and of a connection, in bytes, so that a
 	// fast link is not throttled by round trips.
 	window = 4 << 20

@@ -1,7 +1,6 @@
 package httppeer
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -321,60 +320,11 @@ func (b *outgoingBody) Close() error {
 
 // PutBatch is store.Batcher's. What does not fit into batches goes by itself.
 func (c *Client) PutBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
-	out := make([]store.PutResult, len(rs))
-	var some []int
-	content := int64(0)
-	flush := func() {
-		if len(some) > 0 {
-			c.sendBatch(ctx, rs, some, out)
-		}
-		some, content = nil, 0
-	}
-	for i, r := range rs {
-		if wire.CheckPut(r) != nil || r.Size > wire.MaxBatchCrate {
-			out[i].Receipts, out[i].Err = c.Put(ctx, r)
-			continue
-		}
-		if len(some) == wire.MaxBatchCrates || content+r.Size > clientBatch {
-			flush()
-		}
-		some, content = append(some, i), content+r.Size
-	}
-	flush()
-	return out
-}
-
-// sendBatch sends the requests with the given numbers in one exchange. A source that fails
-// costs its own crate only.
-func (c *Client) sendBatch(ctx context.Context, rs []store.PutRequest, which []int, out []store.PutResult) {
-	var head wire.Batch
-	var content [][]byte
-	var sent []int
-	for _, i := range which {
-		p, err := wire.ReadContent(ctx, rs[i])
-		if err != nil {
-			out[i].Err = err
-			continue
-		}
-		head.Crates = append(head.Crates, wire.FromPut(rs[i]))
-		content = append(content, p)
-		sent = append(sent, i)
-	}
-	if len(sent) == 0 {
-		return
-	}
-	results, err := c.exchange(ctx, &head, content)
-	for k, i := range sent {
-		if err != nil {
-			out[i].Err = err
-		} else {
-			out[i] = results[k]
-		}
-	}
+	return wire.PutBatch(ctx, rs, c.Put, c.exchange)
 }
 
 // exchange sends a batch: its head in a line, then the bytes of all.
-func (c *Client) exchange(ctx context.Context, head *wire.Batch, content [][]byte) ([]store.PutResult, error) {
+func (c *Client) exchange(ctx context.Context, head *wire.Batch, content []byte) ([]store.PutResult, error) {
 	const op = "push small crates"
 	ctx, w := c.watched(ctx, workLimit)
 	defer w.end()
@@ -382,7 +332,7 @@ func (c *Client) exchange(ctx context.Context, head *wire.Batch, content [][]byt
 	if err != nil {
 		return nil, err
 	}
-	body := bytes.Join(append([][]byte{append(line, '\n')}, content...), nil)
+	body := append(append(line, '\n'), content...)
 	r, err := c.request(ctx, http.MethodPost, pathBatch, body)
 	if err != nil {
 		return nil, err

@@ -31,8 +31,6 @@ const (
 	// maxEvent is the longest line of a stream of events, in bytes.
 	maxEvent = 64 << 10
 
-	// clientBatch is the most content of one batch that a client holds, in bytes.
-	clientBatch = 8 << 20
 	// maxLinks is how many connections a client has at a time.
 	maxLinks = 64
 	// chunkSize is how many bulk bytes a client sends at once: with what HTTP puts around

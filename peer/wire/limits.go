@@ -23,6 +23,8 @@ const (
 	// their content in all.
 	MaxBatchCrates = 512
 	MaxBatchBytes  = 32 << 20
+	// ClientBatchBytes is the most content of one batch that a client holds.
+	ClientBatchBytes = 8 << 20
 	// MaxBatchCrate is the largest crate that goes into a batch, in bytes.
 	MaxBatchCrate = store.BlockSize
 	// MaxShares is the most shares of one reservation.
