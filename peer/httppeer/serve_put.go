@@ -185,7 +185,8 @@ func standing(x *exchange) error {
 	return x.answer(http.StatusOK, wire.Begin{Offset: at})
 }
 
-// giveUp has an upload forgotten: a put is begun whose source says that it was given up.
+// giveUp has an upload forgotten: a put is begun whose source says that it was given up. The
+// digest that it wants no bytes have, so that it can't end well, whatever has come already.
 func giveUp(x *exchange) error {
 	head, err := x.head()
 	if err != nil {
@@ -196,11 +197,14 @@ func giveUp(x *exchange) error {
 		return err
 	}
 	asked := false
+	r.Expect = new(store.Digest)
 	r.Source = sourceFunc(func(int64) error {
 		asked = true
 		return wire.Aborted()
 	})
-	if _, err = x.session.Put(x.r.Context(), r); err != nil && !asked {
+	_, err = x.session.Put(x.r.Context(), r)
+	// A conflict says that the whole crate is there, and stays.
+	if err != nil && !asked && !errors.Is(err, store.Corrupt) && !errors.Is(err, store.Conflict) {
 		return err
 	}
 	return x.done()
