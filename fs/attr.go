@@ -176,8 +176,10 @@ func (s *FS) setAttr(f *file, c Change) error {
 	if c.Mtime != nil && f.body != nil && f.record.Mtime != 0 {
 		r := f.record
 		r.Mtime = 0
-		if _, err := s.putBody(f.ino, &r); err != nil {
-			return err
+		if f.dated {
+			if _, err := s.putBody(f, &r); err != nil {
+				return err
+			}
 		}
 		f.record = r
 	}

@@ -18,6 +18,7 @@ import (
 // NoSpace or Quota when too few places have room, in which case the body is kept and the
 // file is unplaced.
 func (s *FS) commit(ctx context.Context, f *file) error {
+	s.awaitPromises(ctx)
 	f.committing.Lock()
 	defer f.committing.Unlock()
 	return s.commitHeld(ctx, f)
@@ -36,7 +37,8 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
-	if in, err := s.tree.Get(f.ino); err != nil || in.Nlink == 0 {
+	in, err := s.tree.Get(f.ino)
+	if err != nil || in.Nlink == 0 {
 		return err // it goes at its last close, and needs no place
 	}
 	pol, err := s.effective(f.ino)
@@ -47,7 +49,7 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 	if isSpace(refused) && s.makeRoom(ctx, f, cost) {
 		to, refused = s.drawPatiently(ctx, pol, cost)
 	}
-	if err := s.recordPlaces(f, to, refused, cost.size, changes); err != nil {
+	if err := s.recordPlaces(f, &in, to, refused, cost.size, changes); err != nil {
 		return errors.Join(refused, err)
 	}
 	return refused
@@ -143,7 +145,7 @@ func (s *FS) makeRoom(ctx context.Context, f *file, c cost) bool {
 }
 
 // recordPlaces writes down what a commit came to.
-func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes uint64) error {
+func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, size int64, changes uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.record
@@ -162,6 +164,16 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 	case short != "":
 		a.State, a.Reason = Short, short
 	}
+	last := r.Mtime
+	if last == 0 {
+		last = in.Mtime
+	}
+	if a.State == Pending && a.Reason == "" && f.body.Stamp(uint64(f.ino), last) == nil {
+		// A close that found room everywhere need not wait for its record: after a kill the
+		// body is served as it lies and is promised its space anew before anything else is.
+		f.record, f.committed, f.mark = r, changes, &a
+		return nil
+	}
 	_, err := s.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(key(tableBody, uint64(f.ino)), r.encode())
 		return putAttention(tx, f.ino, a)
@@ -171,8 +183,18 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 		f.record.Places, f.record.Planned = places{}, false
 		return err
 	}
-	f.record, f.committed = r, changes
+	f.record, f.committed, f.mark, f.dated = r, changes, nil, r.Mtime != 0
 	return nil
+}
+
+// recordTx writes the record of a body, and what its last commit left to be written.
+// The caller holds the lock of the file and clears its mark once the update is made.
+func recordTx(tx *ledger.Tx, f *file, r *bodyRecord) error {
+	tx.Put(key(tableBody, uint64(f.ino)), r.encode())
+	if f.mark == nil {
+		return nil
+	}
+	return putAttention(tx, f.ino, *f.mark)
 }
 
 // putAttention marks an inode that is not durable. What was so before keeps the
@@ -250,7 +272,7 @@ func (s *FS) markSettled(f *file) error {
 	f.synced = f.writes
 	r := f.record
 	r.Settled, r.Size, r.Mtime = true, f.size, f.written()
-	if _, err := s.putBody(f.ino, &r); err != nil {
+	if _, err := s.putBody(f, &r); err != nil {
 		return err
 	}
 	f.record = r

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,9 @@ type FS struct {
 	building listSet
 	sealer   sealer
 	drops    dropList
+	blanks   blankPool
+	// promised is closed when the files that a crash has left have their space again.
+	promised chan struct{}
 	changed  broadcast
 
 	reaps  chan struct{}
@@ -92,10 +96,12 @@ func New(o Options) (*FS, error) {
 		bodies: dir, policy: o.Policy, log: o.Log, ro: o.ReadOnly,
 		files: make(map[names.Ino]*file), refs: make(map[names.Ino]uint64), orphans: make(map[names.Ino]struct{}),
 		reaps: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
-		ctx: ctx, cancel: cancel,
+		promised: make(chan struct{}),
+		ctx:      ctx, cancel: cancel,
 	}
 	s.waiting.init()
 	s.sealer.init()
+	s.blanks.init()
 	return s, nil
 }
 
@@ -109,7 +115,9 @@ func (s *FS) Start(ctx context.Context, r *router.Router) error {
 	if s.ro {
 		return nil
 	}
-	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop, s.snapshotLoop} {
+	files := s.unpromised()
+	s.done.Go(func() { s.promiseAgain(files) })
+	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop, s.snapshotLoop, s.blankLoop} {
 		s.done.Go(work)
 	}
 	return s.PolicyChanged()
@@ -121,12 +129,9 @@ func (s *FS) Start(ctx context.Context, r *router.Router) error {
 func (s *FS) Close(ctx context.Context) error {
 	s.cancel()
 	s.done.Wait()
-	err := s.settleAll(ctx)
+	err := errors.Join(s.dropBlanks(), s.settleAll(ctx))
 	s.dropBodies()
-	if e := s.bodies.Close(); err == nil {
-		err = e
-	}
-	return err
+	return errors.Join(err, s.bodies.Close())
 }
 
 // syncLoop bounds how far the ledger runs ahead of the disk, and removes what the

@@ -107,6 +107,9 @@ func (h *Handle) Release() {
 		frozen = f.body != nil
 		f.mu.RUnlock()
 	}
+	if !frozen {
+		s.blanks.waive(f.ino)
+	}
 	s.unpin(f)
 	if frozen {
 		s.sealLater(f.ino)

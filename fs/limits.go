@@ -50,9 +50,19 @@ const (
 	// allows 100.
 	// Names' own keys come on top where an inode is removed in the same update.
 	updateKeys = 85
+	// blanksWanted is how many bodies with a number for a new file are kept ready; at
+	// blanksLow more are made, blanksAtOnce in one update of the ledger. blankRetry is how long
+	// to wait after that failed.
+	blanksWanted = 2048
+	blanksLow    = 1024
+	blanksAtOnce = 40
+	blankRetry   = time.Second
+	// promiseWait bounds how long a close waits, after a crash, until the files found then
+	// have their space again.
+	promiseWait = 5 * time.Second
 	// sparesAtOnce is how many files for bodies are made ahead, every syncEvery, while nothing
 	// else is to be done.
-	sparesAtOnce = 256
+	sparesAtOnce = 1024
 	// makeRoomWait bounds how long a close waits for the discards that make room for it,
 	// and makeRoomPoll is how often it looks.
 	makeRoomWait = 2 * time.Second

@@ -86,8 +86,12 @@ func (s *FS) Make(parent names.Ino, name string, spec names.Spec) (Attr, error) 
 // Create makes a regular file and opens it.
 func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32) (Attr, *Handle, error) {
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
+	if !s.ro {
+		spec.Ino, _ = s.blanks.take()
+	}
 	a, err := s.Make(parent, name, spec)
 	if err != nil {
+		s.blanks.waive(spec.Ino)
 		return a, nil, err
 	}
 	return a, s.open(a.Ino, flags&unix.O_ACCMODE != unix.O_RDONLY), nil
@@ -99,8 +103,10 @@ func (s *FS) Tmpfile(parent names.Ino, spec names.Spec, flags uint32) (Attr, *Ha
 		return Attr{}, nil, syscall.EROFS
 	}
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
+	spec.Ino, _ = s.blanks.take()
 	in, _, err := s.tree.Tmpfile(parent, spec)
 	if err != nil {
+		s.blanks.waive(spec.Ino)
 		return Attr{}, nil, err
 	}
 	s.mu.Lock()

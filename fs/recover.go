@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -177,6 +178,9 @@ func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut b
 		return s.finishSwitch(ino, r)
 	}
 	if cut && !r.Settled {
+		if s.unwritten(r) {
+			return s.dropRecord(ino, r)
+		}
 		return s.setAside(ino, r)
 	}
 	if err := s.serveBody(in, r, cut); err != nil {
@@ -184,6 +188,64 @@ func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut b
 	}
 	s.sealLater(ino)
 	return nil
+}
+
+// unwritten reports whether a body is as it was made: nothing that was written to it, or
+// was said of it, is on the disk.
+func (s *FS) unwritten(r bodyRecord) bool {
+	if !r.Whole || r.Size != 0 || r.Mtime != 0 || r.Planned || r.Unplaced || r.List != 0 {
+		return false
+	}
+	st, err := os.Stat(s.bodies.Path(r.Body))
+	return os.IsNotExist(err) || err == nil && st.Size() == 0
+}
+
+// unpromised pins the files whose last closes a crash kept from being recorded: their space
+// is held by the nodes still and spoken for by nobody.
+func (s *FS) unpromised() (files []*file) {
+	for _, f := range s.inUse() {
+		if f.body != nil && !f.record.Planned && !f.record.Unplaced {
+			files = append(files, f)
+		} else {
+			s.unpin(f)
+		}
+	}
+	return files
+}
+
+// promiseAgain reserves the space of files that unpromised gave, for which all other
+// commits wait.
+func (s *FS) promiseAgain(files []*file) {
+	defer close(s.promised)
+	if len(files) == 0 {
+		return
+	}
+	select {
+	case <-s.ctx.Done():
+	case <-time.After(sealDelay): // by then the nodes are open
+	}
+	for _, f := range files {
+		f.committing.Lock()
+		err := s.commitHeld(s.ctx, f)
+		f.committing.Unlock()
+		if err != nil && !isSpace(err) && s.ctx.Err() == nil {
+			s.log.WithError(err).WithField("inode", f.ino).Warn("reserve space for a file found after a crash; it is tried again")
+		}
+		s.unpin(f)
+	}
+}
+
+// awaitPromises waits, within a bound, until what a crash has left has its space.
+func (s *FS) awaitPromises(ctx context.Context) {
+	select {
+	case <-s.promised:
+	default:
+		select {
+		case <-s.promised:
+		case <-ctx.Done():
+		case <-time.After(promiseWait):
+		}
+	}
 }
 
 // serveBody makes a body the content of its inode again.
@@ -209,13 +271,20 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 			return err
 		}
 	}
-	if r.Mtime != 0 {
+	if f.dated = r.Mtime != 0; f.dated {
 		f.mtime, f.timed = r.Mtime, true
 	}
-	if written, err := b.Modified(); err != nil {
+	written, stamped, err := b.Modified(uint64(ino))
+	if err != nil {
 		return err
-	} else if !cut && written > max(in.Ctime, r.Mtime)+int64(stampSlack) {
-		// The last writes had not been committed: their time is the file's.
+	}
+	// Where the last writes had not been committed their time is the file's, and where that
+	// was not recorded the body says it. A stamp is no news if the inode has it.
+	slack := int64(stampSlack)
+	if stamped {
+		slack = 0
+	}
+	if !cut && written > max(in.Ctime, r.Mtime)+slack && (!stamped || written != in.Mtime) {
 		f.mtime, f.timed = written, true
 	}
 	if err := b.Release(); err != nil {
@@ -390,10 +459,22 @@ func (s *FS) recoverAttention() error {
 
 // eachAttention runs fn over the inodes that are not durable.
 func (s *FS) eachAttention(fn func(names.Ino, attentionRecord) error) error {
-	return each(s.local, tableAttention, func(k, v []byte) error {
+	marks := make(map[names.Ino]attentionRecord)
+	for _, f := range s.inUse() {
+		f.mu.RLock()
+		if f.mark != nil {
+			marks[f.ino] = *f.mark
+		}
+		f.mu.RUnlock()
+		s.unpin(f)
+	}
+	err := each(s.local, tableAttention, func(k, v []byte) error {
 		ino, err := inoOf(k)
 		if err != nil {
 			return err
+		}
+		if _, newer := marks[ino]; newer {
+			return nil
 		}
 		a, err := decodeAttention(v)
 		if err != nil {
@@ -401,6 +482,12 @@ func (s *FS) eachAttention(fn func(names.Ino, attentionRecord) error) error {
 		}
 		return fn(ino, a)
 	})
+	for ino, a := range marks {
+		if err == nil {
+			err = fn(ino, a)
+		}
+	}
+	return err
 }
 
 // settleAll commits and syncs every body, for a clean end.

@@ -71,11 +71,13 @@ func (s *FS) content(ino names.Ino) (*content, error) {
 	c := &content{size: in.Size, nodes: make(map[store.NodeID]*keeper)}
 	c.Wanted, c.Copies = pol.Copies, anyCopies
 	writing := false
+	var mark *attentionRecord
 	if f := s.pinned(ino); f != nil {
 		f.mu.RLock()
 		if c.body = f.body != nil; c.body {
 			c.size, c.Reason = f.size, f.record.Reason
 		}
+		mark = f.mark
 		f.mu.RUnlock()
 		writing = s.writing(f)
 		s.unpin(f)
@@ -91,6 +93,9 @@ func (s *FS) content(ino names.Ino) (*content, error) {
 		}
 	} else if err := s.settledContent(in, c); err != nil {
 		return nil, err
+	}
+	if mark != nil {
+		a, marked = *mark, true
 	}
 	if marked {
 		c.State, c.Reason = max(c.State, a.State), a.Reason

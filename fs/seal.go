@@ -232,17 +232,18 @@ func (s *FS) lieAll(c *change) error {
 	r.List = c.id
 	rest := c.made
 	for first := true; first || len(rest) > 0; first = false {
-		n := min(len(rest), updateKeys-2)
+		n := min(len(rest), updateKeys-3)
 		_, err := s.local.Update(func(tx *ledger.Tx) error {
-			if first {
-				tx.Put(key(tableBody, uint64(f.ino)), r.encode())
-			}
 			lieTx(tx, f, rest[:n], len(c.made))
+			if first {
+				return recordTx(tx, f, &r)
+			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		f.mark, f.dated = nil, r.Mtime != 0
 		rest = rest[n:]
 	}
 	f.record = r

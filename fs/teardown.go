@@ -280,7 +280,7 @@ func (s *FS) forgetBody(f *file) error {
 	s.returnPlaces(f.record.Places)
 	err = f.body.Release()
 	s.drops.add(f.body.ID, pos)
-	f.body, f.record = nil, bodyRecord{}
+	f.body, f.record, f.mark = nil, bodyRecord{}, nil
 	f.switches++
 	return err
 }

@@ -306,6 +306,13 @@ func (v *vault) crates() (n int64) {
 }
 
 // sound runs a check that reads everything and must find no problem.
+// blankCount is how many bodies there are ahead of use, each with a record.
+func (v *vault) blankCount() int {
+	v.blanks.mu.Lock()
+	defer v.blanks.mu.Unlock()
+	return len(v.blanks.ready) + len(v.blanks.given) + len(v.blanks.spent)
+}
+
 func (v *vault) sound() {
 	v.t.Helper()
 	_, err := v.Check(v.t.Context(), true, func(problem bool, text string) error {

@@ -158,26 +158,9 @@ func (s *FS) needBody(f *file, whole bool) error {
 	if in.Mode&unix.S_IFMT != unix.S_IFREG {
 		return syscall.EINVAL
 	}
-	whole = whole || in.List == 0
-	b, err := s.bodies.Create(whole)
+	b, r, err := s.bodyFor(f, in, whole || in.List == 0)
 	if err != nil {
 		return err
-	}
-	r := bodyRecord{Body: b.ID, Whole: whole, Size: in.Size}
-	if !whole {
-		r.Limit = in.Size
-	}
-	if in.Size > 0 {
-		err = b.Truncate(in.Size)
-	}
-	if err == nil {
-		_, err = s.local.Update(func(tx *ledger.Tx) error {
-			tx.Put(key(tableBody, uint64(f.ino)), r.encode())
-			return nil
-		})
-	}
-	if err != nil {
-		return errors.Join(err, b.Release(), s.bodies.Remove(b.ID))
 	}
 	f.body, f.record, f.size, f.since = b, r, in.Size, time.Now()
 	f.mtime, f.timed = 0, false
@@ -185,6 +168,34 @@ func (s *FS) needBody(f *file, whole bool) error {
 	f.changes, f.committed, f.writes, f.synced = 0, 0, 1, 0
 	f.switches++
 	return nil
+}
+
+// bodyFor gives a body for a file that has none, and its record, which is in the ledger.
+func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyRecord, err error) {
+	f.dated, f.mark = false, nil
+	if whole && in.Size == 0 {
+		// A blank that somebody took away is made up for like one that never was.
+		if b = s.blanks.claim(in.Ino); b != nil && b.Open() == nil {
+			return b, bodyRecord{Body: b.ID, Whole: true}, nil
+		}
+	}
+	if b, err = s.bodies.Create(whole); err != nil {
+		return nil, r, err
+	}
+	r = bodyRecord{Body: b.ID, Whole: whole, Size: in.Size}
+	if !whole {
+		r.Limit = in.Size
+	}
+	if in.Size > 0 {
+		err = b.Truncate(in.Size)
+	}
+	if err == nil {
+		_, err = s.putBody(f, &r)
+	}
+	if err != nil {
+		return nil, r, errors.Join(err, b.Release(), s.bodies.Remove(b.ID))
+	}
+	return b, r, nil
 }
 
 // truncate sets the size of a file.
@@ -236,7 +247,7 @@ func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
 	if r.Whole == f.record.Whole && r.Limit == f.record.Limit && !r.Settled {
 		return nil
 	}
-	pos, err := s.putBody(f.ino, &r)
+	pos, err := s.putBody(f, &r)
 	if err != nil {
 		return err
 	}
@@ -255,12 +266,16 @@ func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
 	return nil
 }
 
-// putBody writes the record of a body.
-func (s *FS) putBody(ino names.Ino, r *bodyRecord) (ledger.Position, error) {
-	return s.local.Update(func(tx *ledger.Tx) error {
-		tx.Put(key(tableBody, uint64(ino)), r.encode())
+// putBody writes the record of the body of a file, whose lock the caller holds.
+func (s *FS) putBody(f *file, r *bodyRecord) (ledger.Position, error) {
+	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(key(tableBody, uint64(f.ino)), r.encode())
 		return nil
 	})
+	if err == nil {
+		f.dated = r.Mtime != 0
+	}
+	return pos, err
 }
 
 // killSUID clears what a write by an unprivileged program clears.

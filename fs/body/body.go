@@ -29,6 +29,8 @@ type Body struct {
 	// synced is the map as it lies in the .synced file; nil: not known, write it.
 	syncedMap []byte
 	named     bool // the name was synced
+	// dense is up to where a whole body is known to have no holes, in bytes.
+	dense int64
 
 	open sync.Mutex // guards f and live, opened on first use
 	f    *os.File
@@ -38,18 +40,54 @@ type Body struct {
 // Create makes an empty body.
 func (d *Dir) Create(whole bool) (b *Body, err error) {
 	b = &Body{dir: d, whole: whole}
-	if b.ID, b.f = d.spare(); b.f == nil {
+	if b.ID, b.f = d.openSpare(); b.f == nil {
 		b.ID = store.NewCrateID()
-		if b.f, err = os.OpenFile(d.Path(b.ID), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		if b.f, err = openFile(d.Path(b.ID), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
 			return nil, err
 		}
 	}
 	if !whole {
-		if b.live, err = os.OpenFile(d.Path(b.ID)+liveSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		if b.live, err = openFile(d.Path(b.ID)+liveSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
 			return nil, errors.Join(err, b.Release(), d.Remove(b.ID))
 		}
 	}
 	return b, nil
+}
+
+// Blank makes an empty whole body ahead of use. Open must come before it is used.
+func (d *Dir) Blank() (*Body, error) {
+	b := &Body{dir: d, whole: true, ID: d.spare()}
+	if !b.ID.IsZero() {
+		return b, nil
+	}
+	b.ID = store.NewCrateID()
+	f, err := openFile(d.Path(b.ID), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	return b, f.Close()
+}
+
+// Open opens the data of a body, which every use does by itself: an error says that the
+// file is not there, or can't be used.
+func (b *Body) Open() error {
+	_, err := b.file()
+	return err
+}
+
+// openFile is os.OpenFile for regular files, without asking whether they can be polled,
+// which costs five more system calls.
+func openFile(path string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o600)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		default:
+			return os.NewFile(uintptr(fd), path), nil
+		}
+	}
 }
 
 // Load opens a body that an earlier run made: with its live map, or after a power
@@ -98,7 +136,7 @@ func (b *Body) file() (*os.File, error) {
 	b.open.Lock()
 	defer b.open.Unlock()
 	if b.f == nil {
-		f, err := os.OpenFile(b.dir.Path(b.ID), os.O_RDWR, 0)
+		f, err := openFile(b.dir.Path(b.ID), unix.O_RDWR)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +149,7 @@ func (b *Body) liveFile() (*os.File, error) {
 	b.open.Lock()
 	defer b.open.Unlock()
 	if b.live == nil {
-		f, err := os.OpenFile(b.dir.Path(b.ID)+liveSuffix, os.O_RDWR, 0)
+		f, err := openFile(b.dir.Path(b.ID)+liveSuffix, unix.O_RDWR)
 		if err != nil {
 			return nil, err
 		}
@@ -157,17 +195,38 @@ func (b *Body) Size() (int64, error) {
 	return st.Size(), nil
 }
 
-// Modified is when the data was last changed, in nanoseconds since the epoch.
-func (b *Body) Modified() (int64, error) {
+// Stamp notes with the file, where it survives a kill, that its content was that of an
+// inode's last write at a time, in nanoseconds since the epoch.
+func (b *Body) Stamp(ino uint64, at int64) error {
 	f, err := b.file()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	st, err := f.Stat()
+	ts := []unix.Timespec{stampOf(ino), unix.NsecToTimespec(at)}
+	if err := unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "set times", Path: b.Path(), Err: err}
+	}
+	return nil
+}
+
+// stampOf is the time of last access that tells a stamp: one that no file has by itself, and
+// that a file used again does not have from its earlier life.
+func stampOf(ino uint64) unix.Timespec {
+	return unix.Timespec{Sec: 1, Nsec: int64(ino % 1e9)}
+}
+
+// Modified is when the data was last changed, in nanoseconds since the epoch: as Stamp has
+// said for this inode, or the filesystem.
+func (b *Body) Modified(ino uint64) (at int64, stamped bool, err error) {
+	f, err := b.file()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return st.ModTime().UnixNano(), nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, false, &os.PathError{Op: "stat", Path: b.Path(), Err: err}
+	}
+	return st.Mtim.Nano(), st.Atim == stampOf(ino), nil
 }
 
 // Blocks is how much of the data lies on the disk, in units of 512 bytes.
@@ -228,6 +287,9 @@ func (b *Body) Write(p []byte, off int64) error {
 		return err
 	}
 	if b.whole {
+		if off <= b.dense {
+			b.dense = max(b.dense, off+int64(len(p)))
+		}
 		return nil
 	}
 	from, to := off/Unit, (off+int64(len(p))+Unit-1)/Unit
@@ -249,6 +311,7 @@ func (b *Body) Truncate(size int64) error {
 	if err != nil {
 		return err
 	}
+	b.dense = min(b.dense, size)
 	if b.whole {
 		return f.Truncate(size)
 	}

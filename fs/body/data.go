@@ -16,6 +16,9 @@ func (b *Body) Data(size int64) ([]Span, error) {
 	if !b.whole {
 		return b.dirty(size), nil
 	}
+	if 0 < size && size <= b.dense {
+		return []Span{{0, size}}, nil
+	}
 	var spans []Span
 	for at := int64(0); at < size; {
 		from, to, err := b.NextData(at)

@@ -144,7 +144,7 @@ func (d *Dir) Recycle(id store.CrateID) error {
 }
 
 // wantSpares is how many empty files are made ahead of use.
-const wantSpares = 1024
+const wantSpares = maxSpares
 
 // Prepare makes up to n empty files ahead of use, so that programs that make many files
 // at once need not wait for it.
@@ -154,7 +154,7 @@ func (d *Dir) Prepare(n int) error {
 	d.mu.Unlock()
 	for range n {
 		id := store.NewCrateID()
-		f, err := os.OpenFile(d.Path(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := openFile(d.Path(id), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
 		if err != nil {
 			return err
 		}
@@ -168,17 +168,23 @@ func (d *Dir) Prepare(n int) error {
 	return nil
 }
 
-// spare opens a file that was recycled, if there is one.
-func (d *Dir) spare() (id store.CrateID, f *os.File) {
+// spare gives the id of a file that was recycled or made ahead, or of none.
+func (d *Dir) spare() (id store.CrateID) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if n := len(d.spares); n > 0 {
 		id, d.spares = d.spares[n-1], d.spares[:n-1]
 	}
-	d.mu.Unlock()
+	return id
+}
+
+// openSpare is spare, with the file opened.
+func (d *Dir) openSpare() (store.CrateID, *os.File) {
+	id := d.spare()
 	if id.IsZero() {
 		return id, nil
 	}
-	f, err := os.OpenFile(d.Path(id), os.O_RDWR, 0)
+	f, err := openFile(d.Path(id), unix.O_RDWR)
 	if err != nil {
 		return id, nil // somebody took it away: a new file does as well
 	}

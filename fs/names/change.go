@@ -11,7 +11,7 @@ import (
 // Create makes an inode and its name. EEXIST, ENOENT if the parent was removed,
 // ENOTDIR, ENAMETOOLONG, EINVAL for a Spec that makes no sense.
 func (t *Tree) Create(parent Ino, name string, s Spec) (Inode, ledger.Position, error) {
-	ino, err := t.inos.take()
+	ino, err := t.inoFor(s)
 	if err != nil {
 		return Inode{}, 0, err
 	}
@@ -28,7 +28,7 @@ func (t *Tree) Create(parent Ino, name string, s Spec) (Inode, ledger.Position, 
 		if err := o.free(parent, name); err != nil {
 			return err
 		}
-		in, err := o.create(Ino(ino), dir, s)
+		in, err := o.create(ino, dir, s)
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (t *Tree) Create(parent Ino, name string, s Spec) (Inode, ledger.Position, 
 // Tmpfile makes a regular file without a name: an orphan until Link gives it
 // one. parent is where it would inherit from.
 func (t *Tree) Tmpfile(parent Ino, s Spec) (Inode, ledger.Position, error) {
-	ino, err := t.inos.take()
+	ino, err := t.inoFor(s)
 	if err != nil {
 		return Inode{}, 0, err
 	}
@@ -57,7 +57,7 @@ func (t *Tree) Tmpfile(parent Ino, s Spec) (Inode, ledger.Position, error) {
 		if err != nil {
 			return err
 		}
-		in, err := o.create(Ino(ino), dir, s)
+		in, err := o.create(ino, dir, s)
 		if err != nil {
 			return err
 		}
@@ -70,6 +70,14 @@ func (t *Tree) Tmpfile(parent Ino, s Spec) (Inode, ledger.Position, error) {
 		return nil
 	})
 	return made, pos, err
+}
+
+// inoFor gives the number of an inode about to be made.
+func (t *Tree) inoFor(s Spec) (Ino, error) {
+	if s.Ino != 0 {
+		return s.Ino, nil
+	}
+	return t.NewIno()
 }
 
 // create makes an inode that has no name yet.

@@ -164,6 +164,12 @@ func (t *Tree) ReadDir(dir Ino, cookie uint64, limit int) ([]Entry, error) {
 // of it makes new entries.
 func (t *Tree) LastCookie() uint64 { return t.cookies.last() }
 
+// NewIno gives the number of an inode that never was, for a Spec.
+func (t *Tree) NewIno() (Ino, error) {
+	n, err := t.inos.take()
+	return Ino(n), err
+}
+
 // NewListID gives the id of a list that never was.
 func (t *Tree) NewListID() (ListID, error) {
 	n, err := t.lists.take()

@@ -49,6 +49,7 @@ func (in *Inode) IsSymlink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 
 // Spec describes an inode to create.
 type Spec struct {
+	Ino    Ino    // that NewIno gave; 0 takes a new one
 	Mode   uint32 // type (S_IFMT; 0 is a regular file) and permissions, umask applied
 	UID    uint32
 	GID    uint32 // taken from a parent with the setgid bit instead
