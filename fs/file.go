@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stasis/fs/body"
@@ -17,6 +18,10 @@ type file struct {
 	// Guarded by FS.mu.
 	pins    int // handles and operations under way
 	writers int // handles open for writing
+
+	// bare: the inode was made with this and has had no extended attributes since. The
+	// kernel asks for them before the first write.
+	bare atomic.Bool
 
 	// sealing is held by whoever seals this file, committing by whoever draws space for
 	// it. They are taken in this order, before mu, and held over I/O, which mu is not.

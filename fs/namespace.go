@@ -86,15 +86,25 @@ func (s *FS) Make(parent names.Ino, name string, spec names.Spec) (Attr, error) 
 // Create makes a regular file and opens it.
 func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32) (Attr, *Handle, error) {
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
-	if !s.ro {
-		spec.Ino, _ = s.blanks.take()
+	write := flags&unix.O_ACCMODE != unix.O_RDONLY
+	ino, ahead := s.blanks.take()
+	if !ahead {
+		a, err := s.Make(parent, name, spec)
+		if err != nil {
+			return a, nil, err
+		}
+		return a, s.open(a.Ino, write), nil
 	}
+	// The handle comes first: from the moment there is a name others may use the inode.
+	spec.Ino = ino
+	h := s.open(ino, write)
+	h.f.bare.Store(true)
 	a, err := s.Make(parent, name, spec)
 	if err != nil {
-		s.blanks.waive(spec.Ino)
+		h.Release()
 		return a, nil, err
 	}
-	return a, s.open(a.Ino, flags&unix.O_ACCMODE != unix.O_RDONLY), nil
+	return a, h, nil
 }
 
 // Tmpfile makes a regular file without a name and opens it.

@@ -27,7 +27,18 @@ func (s *FS) GetXattr(ctx context.Context, ino names.Ino, name string) ([]byte, 
 	if err := supportedXattr(name); err != nil {
 		return nil, err
 	}
+	if s.bare(ino) {
+		return nil, syscall.ENODATA
+	}
 	return s.tree.GetXattr(ino, name)
+}
+
+// bare reports whether an inode is known to have no extended attributes.
+func (s *FS) bare(ino names.Ino) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[ino]
+	return f != nil && f.bare.Load()
 }
 
 // keptXattrs are the namespaces of attributes that are kept as they are. Access control
@@ -82,6 +93,11 @@ func (s *FS) SetXattr(ino names.Ino, name string, value []byte, flags int) error
 	if err := s.mayChangeXattr(name); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	if f := s.files[ino]; f != nil {
+		f.bare.Store(false)
+	}
+	s.mu.Unlock()
 	_, err := s.tree.SetXattr(ino, name, value, flags)
 	return err
 }

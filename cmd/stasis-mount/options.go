@@ -27,7 +27,7 @@ type options struct {
 
 // mountFlags are what the kernel does for a mount by itself.
 type mountFlags struct {
-	dev, suid, noexec, noatime bool
+	dev, suid, noexec, noatime, check bool
 }
 
 // usageError is the person's slip on the command line: exit code 2.
@@ -171,8 +171,10 @@ func (o *options) mountOption(opt string, state *string) error {
 		o.flags.noexec = name == "noexec"
 	case "atime", "noatime":
 		o.flags.noatime = name == "noatime"
-	case "default_permissions", "_netdev", "user", "nofail", "noauto":
-		// Permissions are always checked; the others are for mount(8) and what starts it.
+	case "default_permissions":
+		o.flags.check = true
+	case "_netdev", "user", "nofail", "noauto":
+		// For mount(8) and what starts it.
 	default:
 		return unknownOption(name)
 	}

@@ -81,7 +81,7 @@ func start(ctx context.Context, o *options) (s *server, err error) {
 	}
 	s = &server{point: point, log: log, vault: v, elsewhere: make(chan struct{}, 1)}
 	s.mount, err = mount.Mount(v.FS(), mount.Options{
-		Mountpoint: point, State: state, AllowOther: o.allowOther, ReadOnly: o.readOnly,
+		Mountpoint: point, State: state, AllowOther: o.allowOther, ReadOnly: o.readOnly, Check: o.flags.check,
 		Dev: o.flags.dev, Suid: o.flags.suid, NoExec: o.flags.noexec, NoAtime: o.flags.noatime, Log: log,
 	})
 	if err == nil {

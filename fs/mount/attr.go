@@ -1,7 +1,10 @@
 package mount
 
 import (
+	"syscall"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"stasis/fs/names"
 )
@@ -42,6 +45,20 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 		fillAttr(&out.Attr, a)
 	}
 	return r.status("set attributes", ino, err)
+}
+
+// Access answers access(2) and chdir(2) where the kernel does not check permissions:
+// there root asks, which may do anything but run a file that nobody may run.
+func (r *raw) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
+	ino := names.Ino(in.NodeId)
+	if in.Mask&unix.X_OK == 0 {
+		return fuse.OK
+	}
+	a, err := r.fsys.GetAttr(ino)
+	if err == nil && a.IsRegular() && a.Mode&0o111 == 0 {
+		err = syscall.EACCES
+	}
+	return r.status("look at permissions", ino, err)
 }
 
 // mayStrip reports whether a program may clear set-user-id and set-group-id of an inode

@@ -22,7 +22,9 @@
 //     router bound every wait.
 //
 // The kernel checks permissions (default_permissions), applies the umask and keeps
-// file locks. Access times are set when a program sets them, not by reading, as if
+// file locks. Where only root may enter, whom permissions do not stop, it is not asked to
+// check them: with every change of a directory it would forget what it knows of it, and ask
+// again for the next name in it. Access times are set when a program sets them, not by reading, as if
 // mounted with noatime. ACLs, fallocate and copy_file_range are not offered: programs
 // get EOPNOTSUPP for the first two, and the kernel copies for the third.
 //

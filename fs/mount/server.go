@@ -31,6 +31,8 @@ type Options struct {
 	// AllowOther lets other users in, as file modes allow.
 	AllowOther bool
 	ReadOnly   bool
+	// Check has the kernel check permissions even where only root may enter.
+	Check bool
 	// Dev and Suid let device nodes and set-user-id bits count, NoExec forbids programs,
 	// NoAtime is shown in the mount table.
 	Dev, Suid, NoExec, NoAtime bool
@@ -82,7 +84,7 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 // others go through fusermount3, which takes words.
 func mountOptions(o Options, r *raw, direct bool) *fuse.MountOptions {
 	m := &fuse.MountOptions{
-		FsName: o.State, Name: subtype, AllowOther: o.AllowOther, Options: []string{"default_permissions"},
+		FsName: o.State, Name: subtype, AllowOther: o.AllowOther,
 		MaxWrite: maxRequest, MaxBackground: maxBackground, MaxInflightRequestBytes: maxInflight,
 		// At maxRequest a splice of a whole READ does not fit into its pipe.
 		DisableSplice: true,
@@ -91,6 +93,9 @@ func mountOptions(o Options, r *raw, direct bool) *fuse.MountOptions {
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
 		PanicHandler:      r.panicked,
 		Logger:            log.New(logWriter{o.Log}, "", 0),
+	}
+	if !direct || o.AllowOther || o.Check {
+		m.Options = append(m.Options, "default_permissions")
 	}
 	if direct {
 		m.DirectMountStrict, m.DirectMountFlags = true, mountFlags(o)
