@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,6 +64,7 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 		cancel()
 		return nil, mountError(o.Mountpoint, err)
 	}
+	addProcs()
 	dev, err := device(o.Mountpoint)
 	if err != nil {
 		o.Log.WithError(err).Warn("look at the new mount")
@@ -78,6 +80,23 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 	}()
 	raiseReadAhead(dev, o.Log)
 	return s, nil
+}
+
+// moreProcs makes addProcs work once a process, not once a mount.
+var moreProcs sync.Once
+
+// addProcs gives the scheduler a processor for each of go-fuse's readers on top of those
+// for the cores. A reader waits in read(2) and keeps its processor meanwhile, until the
+// runtime looks for it and takes it away: with none to spare every answer waits for that.
+// Done after the server was made, as that makes as many readers as there are processors.
+func addProcs() {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return // somebody measured
+	}
+	moreProcs.Do(func() {
+		cores := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(cores + max(2, cores))
+	})
 }
 
 // mountOptions is how go-fuse is told. Who is root mounts with mount(2), which takes flags;

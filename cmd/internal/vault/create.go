@@ -151,7 +151,7 @@ func (v *Vault) sameBodies(c *config.Config) error {
 		if !filepath.IsAbs(old) {
 			old = filepath.Join(v.o.State, old)
 		}
-		if holdsFiles(old) {
+		if holdsContent(old) {
 			return &config.Error{File: v.settingsPath(), Message: fmt.Sprintf("bodies is %s, but the vault's bodies lie in %s", c.Bodies, old),
 				Hint: "move what is there, or set bodies back"}
 		}
@@ -162,14 +162,18 @@ func (v *Vault) sameBodies(c *config.Config) error {
 	return config.Write(record, []byte(now+"\n"))
 }
 
-// holdsFiles reports whether anything but directories lies below dir.
-func holdsFiles(dir string) bool {
+// holdsContent reports whether anything but directories and empty files, which are kept for
+// new bodies, lies below dir.
+func holdsContent(dir string) bool {
 	found := errors.New("found")
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err != nil || d.IsDir() {
+			return nil // what can't be read or is not there
+		}
+		if info, err := d.Info(); err == nil && info.Size() > 0 {
 			return found
 		}
-		return nil // what can't be read or is not there
+		return nil
 	})
 	return errors.Is(err, found)
 }

@@ -208,7 +208,7 @@ func TestBodiesThatStayedBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := filepath.Join(state, "bodies", "left")
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
+	if err := os.WriteFile(left, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, Options{State: state, Create: true}, 0, "bodies", "move what is there")
