@@ -79,6 +79,14 @@ func TestPeerHasACrowd(t *testing.T) {
 	close(done)
 	watching.Wait()
 	for i, v := range all {
+		harness.Eventually(t, time.Minute, fmt.Sprintf("a copy of each file of vault %d near by", i), func() (bool, string) {
+			for n := range crowdFiles {
+				if v.Copies(fmt.Sprint(n)) == 0 {
+					return false, fmt.Sprintf("file %d has none", n)
+				}
+			}
+			return true, ""
+		})
 		s := v.Status()
 		short := 0
 		for n := range crowdFiles {
