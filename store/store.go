@@ -79,6 +79,9 @@ type PutRequest struct {
 	// Expect, unless nil, is the root digest the bytes must have: anything else is
 	// Corrupt and leaves nothing.
 	Expect *Digest
+	// Fresh, unless nil, are the checksums of the bytes, computed by the caller while it
+	// wrote them, just now, to a file that Adopt is to take: it need not read them again.
+	Fresh *Checksums
 }
 
 // Receipt is a leaf's statement that it has written, synced and verified a crate.
@@ -181,8 +184,8 @@ type Store interface {
 
 // Adopter is a store that can take over a local file by rename.
 type Adopter interface {
-	// Adopt verifies the file at path against r.Size and r.Expect (hashing it if Expect is
-	// nil), syncs it and moves it in; r.Source is not used. Conflict, with nothing
+	// Adopt verifies the file at path against r.Size and r.Expect (hashing it, unless its
+	// checksums are in r.Fresh), syncs it and moves it in; r.Source is not used. Conflict, with nothing
 	// changed, if the file lies on another filesystem. After a crash the file is at path
 	// or in the store, and Adopted or a repeat of Adopt finds it.
 	Adopt(ctx context.Context, r PutRequest, path string) ([]Receipt, error)

@@ -41,8 +41,12 @@ func (o *owner) putLarge(ctx context.Context, r store.PutRequest) ([]store.Recei
 			}
 			return nil, err
 		}
-		root := store.Checksums{Size: r.Size, Blocks: p.sums}.Root()
+		sums := store.Checksums{Size: r.Size, Blocks: p.sums}
+		root := sums.Root()
 		if r.Expect == nil || root == *r.Expect {
+			if !resumed { // what lay here for a while is read again
+				r.Fresh = &sums
+			}
 			return o.bring(ctx, p, r, root)
 		}
 		if !resumed {

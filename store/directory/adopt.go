@@ -133,7 +133,7 @@ func (s *Store) adoptNew(ctx context.Context, r store.PutRequest, path string, k
 	// The disk writes while the bytes are hashed.
 	synced := make(chan error, 1)
 	go func() { synced <- s.tree.syncFiles([]*os.File{f}, nil) }()
-	sums, err := blocks.Ingest(ctx, r, func([]byte) error { return nil })
+	sums, err := blocks.Sums(ctx, r)
 	unsynced := <-synced
 	if err != nil {
 		return nil, err

@@ -129,8 +129,12 @@ func testAdopt(e *env) {
 		path := e.file(e.inst.AdoptDir, "body", c.Data)
 		req := c.Put(e.reserve(c.Charge()))
 		req.Source = nil
-		if n == 4097 {
+		switch n {
+		case 4097:
 			req.Expect = nil
+		case 2*mib + 3:
+			sums := c.Sums
+			req.Fresh = &sums
 		}
 		receipts, err := a.Adopt(e.ctx, req, path)
 		if err != nil {
@@ -211,6 +215,9 @@ func testAdoptRefused(e *env) {
 	invalid := c.Put(r)
 	invalid.Size = 0
 	try("no size", store.Invalid, good, invalid)
+	unfit := c.Put(r)
+	unfit.Fresh = &store.Checksums{Size: c.Sums.Size, Blocks: make([]store.Digest, len(c.Sums.Blocks))}
+	try("checksums of other bytes", store.Corrupt, good, unfit)
 	same(bad, flipped)
 	same(short, c.Data[:mib])
 	same(good, c.Data)

@@ -82,6 +82,18 @@ func Ingest(ctx context.Context, r store.PutRequest, sink func(block []byte) err
 	return sums, nil
 }
 
+// Sums gives the checksums of what is put: those that r.Fresh has, if it has any, or else
+// as Ingest does.
+func Sums(ctx context.Context, r store.PutRequest) (store.Checksums, error) {
+	if r.Fresh == nil {
+		return Ingest(ctx, r, func([]byte) error { return nil })
+	}
+	if !r.Fresh.Valid() || r.Fresh.Size != r.Size || r.Expect != nil && r.Fresh.Root() != *r.Expect {
+		return store.Checksums{}, wrong(r.Crate, "the bytes have another digest than expected")
+	}
+	return *r.Fresh, nil
+}
+
 func wrong(crate store.CrateID, detail string) error {
 	return &store.Error{Kind: store.Corrupt, Op: opPut, Subject: crate.String(), Detail: detail}
 }
