@@ -46,8 +46,11 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 		return err
 	}
 	to, refused := s.draw(ctx, pol, cost, held)
-	if isSpace(refused) && s.makeRoom(ctx, f, cost) {
-		to, refused = s.drawPatiently(ctx, pol, cost)
+	if isSpace(refused) {
+		soon := s.reapSoon()
+		if s.makeRoom(ctx, f, cost) || soon {
+			to, refused = s.drawPatiently(ctx, pol, cost)
+		}
 	}
 	if err := s.recordPlaces(f, &in, to, refused, cost.size, changes); err != nil {
 		return errors.Join(refused, err)

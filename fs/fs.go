@@ -55,7 +55,12 @@ type FS struct {
 	// are not any more.
 	orphans  map[names.Ino]struct{}
 	reapable []names.Ino
+	leftAt   time.Time   // when the last of them was added
 	unsealed []names.Ino // could not be sealed, to be tried again
+
+	// doubted are the crates that lay in bodies when the power had been cut. Not changed
+	// after Start.
+	doubted map[store.CrateID]struct{}
 
 	waiting  waitingTable
 	building listSet
@@ -66,10 +71,11 @@ type FS struct {
 	promised chan struct{}
 	changed  broadcast
 
-	reaps  chan struct{}
-	tear   chan struct{}
-	retry  chan struct{}
-	review chan struct{}
+	reaps   chan struct{}
+	reapNow chan struct{}
+	tear    chan struct{}
+	retry   chan struct{}
+	review  chan struct{}
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -95,7 +101,7 @@ func New(o Options) (*FS, error) {
 		tree: tree, db: o.Ledger, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
 		bodies: dir, policy: o.Policy, log: o.Log, ro: o.ReadOnly,
 		files: make(map[names.Ino]*file), refs: make(map[names.Ino]uint64), orphans: make(map[names.Ino]struct{}),
-		reaps: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
+		reaps: make(chan struct{}, 1), reapNow: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
 		promised: make(chan struct{}),
 		ctx:      ctx, cancel: cancel,
 	}

@@ -50,6 +50,10 @@ const (
 	// allows 100.
 	// Names' own keys come on top where an inode is removed in the same update.
 	updateKeys = 85
+	// reapQuiet is how long no file must have been removed for the content of those that were
+	// to be given up, and reapPatience how long that is put off at most.
+	reapQuiet    = 200 * time.Millisecond
+	reapPatience = 5 * time.Second
 	// blanksWanted is how many bodies with a number for a new file are kept ready; at
 	// blanksLow more are made, blanksAtOnce in one update of the ledger. blankRetry is how long
 	// to wait after that failed.

@@ -3,6 +3,8 @@ package fs
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -153,7 +155,7 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 		return false, err
 	}
 	if ok {
-		err := readFile(s.bodies.Path(r.Body), p, r.Offset+off)
+		err := s.readBody(c, &r, p, off)
 		if err == nil {
 			return false, nil
 		}
@@ -169,6 +171,31 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 		err = &store.Error{Kind: store.Corrupt, Op: "read crate", Subject: c.String(), Err: io.ErrUnexpectedEOF}
 	}
 	return moving, err
+}
+
+// readBody fills p from the body that a crate lies in. After a power cut a body is the
+// word of the disk alone, and is held against what nodes have said of the crate: they may
+// have had it whole by then.
+func (s *FS) readBody(c store.CrateID, r *lyingRecord, p []byte, off int64) error {
+	path := s.bodies.Path(r.Body)
+	if _, doubt := s.doubted[c]; !doubt {
+		return readFile(path, p, r.Offset+off)
+	}
+	buf := make([]byte, min(store.BlockSize, r.Length))
+	for len(p) > 0 {
+		i := off / store.BlockSize
+		b := buf[:store.BlockLen(r.Length, i)]
+		if err := readFile(path, b, r.Offset+i*store.BlockSize); err != nil {
+			return err
+		}
+		if fits, err := s.router.Fits(c, i, b); err != nil || !fits {
+			return errors.Join(err, &store.Error{Kind: store.Corrupt, Op: "read the body of crate", Subject: c.String(),
+				Detail: fmt.Sprintf("block %d is not what the nodes were given", i)})
+		}
+		n := copy(p, b[off-i*store.BlockSize:])
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
 }
 
 func readFile(path string, p []byte, off int64) error {

@@ -37,6 +37,11 @@ func (s *FS) recover(ctx context.Context) error {
 		return err
 	}
 	s.policies.Store(len(own) > 0)
+	if cut {
+		if err := s.doubtBodies(); err != nil {
+			return err
+		}
+	}
 	if s.ro {
 		return nil
 	}
@@ -374,6 +379,17 @@ func (s *FS) finishSwitch(ino names.Ino, r bodyRecord) error {
 		return err
 	}
 	return s.finishSeal(ino, r, made)
+}
+
+// doubtBodies notes the crates that lie in bodies, which are checked when they are read.
+func (s *FS) doubtBodies() error {
+	s.doubted = make(map[store.CrateID]struct{})
+	return each(s.local, tableLying, func(k, _ []byte) error {
+		var c store.CrateID
+		copy(c[:], k)
+		s.doubted[c] = struct{}{}
+		return nil
+	})
 }
 
 // recoverLying forgets crates in bodies that nothing refers to, and counts the

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"syscall"
+	"time"
 
 	"stasis/fs/names"
 	"stasis/router"
@@ -188,6 +189,7 @@ func (s *FS) reapLater(ino names.Ino) {
 	}
 	delete(s.orphans, ino)
 	s.reapable = append(s.reapable, ino)
+	s.leftAt = time.Now()
 	kick(s.reaps)
 }
 
@@ -199,7 +201,37 @@ func (s *FS) reapLoop() {
 			return
 		case <-s.reaps:
 		}
+		s.awaitQuiet()
 	}
+}
+
+// awaitQuiet leaves the machine, within a bound, to programs that remove one file after
+// another, unless somebody needs the space.
+func (s *FS) awaitQuiet() {
+	for until := time.Now().Add(reapPatience); time.Now().Before(until); {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.reapNow:
+			return
+		case <-time.After(reapQuiet):
+		}
+		s.mu.Lock()
+		quiet := time.Since(s.leftAt) >= reapQuiet
+		s.mu.Unlock()
+		if quiet {
+			return
+		}
+	}
+}
+
+// reapSoon has what was removed give its space back at once, and reports whether there is
+// anything that waits to.
+func (s *FS) reapSoon() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kick(s.reapNow)
+	return len(s.reapable) > 0
 }
 
 func (s *FS) reapAll() {

@@ -49,6 +49,17 @@ func (r *Router) digest(m *Manifest, block int64) (store.Digest, error) {
 		Hint: "run `stasis check`"}
 }
 
+// Fits reports whether p is block i of a crate, as far as that is recorded: what no
+// receipt has told of yet fits whatever it is.
+func (r *Router) Fits(c store.CrateID, i int64, p []byte) (bool, error) {
+	m, ok, err := r.manifest(c)
+	if err != nil || !ok || !m.Known(store.Plain) {
+		return err == nil, err
+	}
+	want, err := r.digest(&m, i)
+	return err == nil && store.SumBlock(p) == want, err
+}
+
 // sums gives all checksums of a crate.
 func (r *Router) sums(m *Manifest) (store.Checksums, error) {
 	out := store.Checksums{Size: m.Size, Blocks: make([]store.Digest, 0, store.Blocks(m.Size))}
