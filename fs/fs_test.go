@@ -139,6 +139,39 @@ func TestPowerCutDoubtsBodies(t *testing.T) {
 	v.sound()
 }
 
+// What a write left in a body without being in its map, as it was cut off by a crash, does
+// not come to light when the body is sealed: it reads as before it.
+func TestCutOffWritesStayAway(t *testing.T) {
+	for _, crash := range []string{"kill", "power cut"} {
+		v := newVault(t, 1, 64*mib)
+		want := pattern(22241, 5)
+		v.put("f", want)
+		v.wait()
+		h := v.open("f", unix.O_RDWR)
+		// The settled content ends before what is cut off, which so reads as zeros.
+		size := int64(10000)
+		_, err := v.SetAttr(t.Context(), h.Ino(), h, Change{Size: &size})
+		must(t, err)
+		v.write(h, want[20480:], 20480)
+		clear(want[10000:20480])
+		must(t, h.Fsync(t.Context()))
+		path := v.files[h.Ino()].body.Path()
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteAt(bytes.Repeat([]byte("cut off "), body.Unit/8), 4*body.Unit)
+		must(t, errors.Join(err, f.Close()))
+		if crash == "kill" {
+			v.restart()
+		} else {
+			v.cutPower()
+		}
+		v.expect("f", want)
+		v.wait()
+		v.expect("f", want)
+		v.sound()
+	}
+}
+
 // An editor's save: a new file is renamed over the old one. After a power cut before
 // the new content was synced the old is there, under the name.
 func TestRenameOverKeepsTheReplacedContent(t *testing.T) {

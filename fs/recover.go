@@ -292,13 +292,19 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 	if !cut && written > max(in.Ctime, r.Mtime)+slack && (!stamped || written != in.Mtime) {
 		f.mtime, f.timed = written, true
 	}
+	if !s.ro {
+		// After the look at its time, which this changes.
+		if err := b.ClearUnheld(); err != nil {
+			return err
+		}
+	}
 	if err := b.Release(); err != nil {
 		return err
 	}
 	f.record.List = 0
 	f.changes, f.writes = 1, 1
-	if cut {
-		f.synced = 1
+	if cut && r.Whole {
+		f.synced = 1 // as it lies on the disk; a sparse one was cleared of what it does not hold
 	}
 	s.files[ino] = f
 	return nil

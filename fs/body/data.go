@@ -54,6 +54,56 @@ func (b *Body) NextData(off int64) (from, to int64, err error) {
 	return from, to, nil
 }
 
+// ClearUnheld makes zeros of what the file of a sparse body has where the body holds
+// nothing. A write that a crash cut off may have left bytes there that are in no map: they
+// would come to light where the file is taken for what it holds.
+func (b *Body) ClearUnheld() error {
+	size, err := b.Size()
+	if b.whole || err != nil {
+		return err
+	}
+	for at := int64(0); at < size; {
+		from, to, err := b.NextData(at)
+		if err != nil {
+			return err
+		}
+		for at, to = from, min(to, size); at < to; {
+			n, held := b.Held(at/Unit*Unit, to)
+			n -= at % Unit
+			if !held {
+				if err := b.zero(at, n); err != nil {
+					return err
+				}
+			}
+			at += n
+		}
+	}
+	return nil
+}
+
+// zero makes a range of the file read as zeros.
+func (b *Body) zero(off, n int64) error {
+	f, err := b.file()
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if err == unix.EOPNOTSUPP {
+		zeros := make([]byte, min(n, store.BlockSize))
+		for end := off + n; off < end; off += int64(len(zeros)) {
+			zeros = zeros[:min(end-off, int64(len(zeros)))]
+			if _, err := f.WriteAt(zeros, off); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "punch a hole into", Path: b.Path(), Err: err}
+	}
+	return nil
+}
+
 // Span is a run of bytes of a body.
 type Span struct{ Offset, Length int64 }
 
