@@ -89,9 +89,10 @@ func answer(q request, want, got *side) reply {
 	return r
 }
 
-// cutOff reports whether an error means that nobody answered.
+// cutOff reports whether an error, around a kill, means that nobody answered: the kernel
+// says EIO where the daemon died while it was taking the request.
 func cutOff(err error) bool {
-	return err == unix.ENOTCONN || err == unix.ECONNABORTED
+	return err == unix.ENOTCONN || err == unix.ECONNABORTED || err == unix.EIO
 }
 
 // worker is a process that does operations.
