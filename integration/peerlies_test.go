@@ -86,7 +86,12 @@ func (l *liar) readBeside(t *testing.T, v *harness.Vault, seed uint64, size int6
 		t.Errorf("of %d blocks read before it lied the liar gave %d, and %d then", read, right, wrong)
 	}
 	t.Logf("%s\n%s", v.OK("status", v.Point), v.OK("why", v.Path("large")))
-	// Only the log keeps it: the liar's own store has the copy right, which ends the repair.
+	// A check that reads the bytes is not taken in by what the liar's own store says of them.
+	// Whether it finds the wrong copy, or finds it struck off already, it counts the other alone.
+	if r := v.Stasis("check", "--read", v.Point); strings.Contains(r.Stdout, "2 copies") {
+		t.Errorf("a check amid the lies: %v", r)
+	}
+	// The log keeps whose copy it was: the store has it right, which ends the repair.
 	const word = "a copy is damaged"
 	if n, other := logged(t, v, word, "node=liar"), logged(t, v, word, "node=honest"); n == 0 || other > 0 {
 		t.Errorf("the log says %d times that a copy at the liar is damaged, and %d times of the honest peer", n, other)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"stasis/store"
@@ -33,7 +34,7 @@ type Checked struct {
 }
 
 // Check compares the ledger with every node that answers. With read it has each copy
-// read from its medium and verified. A copy that is missing or wrong is reported, and
+// read from its medium and verified; a peer has to prove that it did. A copy that is missing or wrong is reported, and
 // made again; a crate the ledger does not know is reported, and left alone. report is called
 // from one goroutine. The error says that the check could not be made.
 func (r *Router) Check(ctx context.Context, read bool, report func(Finding)) (Checked, error) {
@@ -54,10 +55,20 @@ func (r *Router) Check(ctx context.Context, read bool, report func(Finding)) (Ch
 			continue
 		}
 		if n.configured && n.durable() {
-			c.lists = append(c.lists, &listing{n: n, h: h, id: n.id})
+			c.lists = append(c.lists, &listing{n: n, h: h, id: n.id, kind: n.spec.Kind})
 		}
 	}
 	r.mu.Unlock()
+	// The near ones first: what they prove the others have to.
+	slices.SortStableFunc(c.lists, func(a, b *listing) int {
+		switch {
+		case local(a.kind) == local(b.kind):
+			return 0
+		case local(a.kind):
+			return -1
+		}
+		return 1
+	})
 	for _, n := range c.away {
 		c.report(Finding{Node: n.name, Text: fmt.Sprintf("node %q does not answer and was not looked at", n.name)})
 	}
@@ -81,6 +92,7 @@ type listing struct {
 	n      *node
 	h      *handle
 	id     store.NodeID
+	kind   string
 	page   []store.CrateInfo
 	cursor []byte
 	ended  bool
@@ -154,7 +166,7 @@ func (c *checker) orphans(ctx context.Context, l *listing, until *store.CrateID)
 // crate checks one manifest against every listing.
 func (c *checker) crate(ctx context.Context, m *Manifest) error {
 	c.sum.Crates++
-	good := 0
+	good, p := 0, proof{nonce: newNonce()}
 	for _, l := range c.lists {
 		c.orphans(ctx, l, &m.Crate)
 		i := l.next(ctx, c)
@@ -168,7 +180,7 @@ func (c *checker) crate(ctx context.Context, m *Manifest) error {
 		if d == nil || d.State != Verified || l.broken {
 			continue
 		}
-		if c.copy(ctx, l, m, there, info) {
+		if c.copy(ctx, l, m, &p, there, info) {
 			good++
 		}
 	}
@@ -194,7 +206,7 @@ func (c *checker) looked(id store.NodeID) bool {
 }
 
 // copy checks one copy that should be there.
-func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool, info store.CrateInfo) bool {
+func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, p *proof, there bool, info store.CrateInfo) bool {
 	why := ""
 	switch {
 	case !there:
@@ -202,7 +214,7 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, there bool,
 	case info.Size != m.Size || info.Root != m.form(store.Plain).Root:
 		why = "is another than was recorded"
 	case c.read:
-		if err := c.verify(ctx, l, m); store.KindOf(err) == store.Corrupt || store.KindOf(err) == store.NotFound {
+		if err := c.verify(ctx, l, m, p); store.KindOf(err) == store.Corrupt || store.KindOf(err) == store.NotFound {
 			why = "is damaged"
 		} else if err != nil {
 			c.report(Finding{Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("the copy of crate %s on node %q could not be read: %v", m.Crate, l.n.name, err)})
@@ -241,15 +253,6 @@ func (c *checker) came(ctx context.Context, l *listing, m *Manifest) bool {
 		return store.KindOf(err) != store.NotFound
 	}
 	return info.Size == m.Size && info.Root == m.form(store.Plain).Root
-}
-
-// verify has a node read one copy.
-func (c *checker) verify(ctx context.Context, l *listing, m *Manifest) error {
-	nonce := newNonce()
-	_, err := call(ctx, l.n, l.h, VerifyLimit+sendLimit(m.Size, 0), "verify crate", func(ctx context.Context, st store.Store) (store.Digest, error) {
-		return st.Verify(ctx, m.Crate, 0, m.Size, nonce)
-	}, nil)
-	return err
 }
 
 // withoutCopy looks at a crate of which no copy was left or made when its manifest was

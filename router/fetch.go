@@ -282,10 +282,7 @@ func (m movingReader) Read(p []byte) (int, error) {
 // blame has a node asked last for a while that does not answer or, being far away, lies:
 // each block would cost the way there.
 func (r *Router) blame(n *node, err error) {
-	r.mu.Lock()
-	far := !local(n.spec.Kind)
-	r.mu.Unlock()
-	if silentError(err) || far && store.KindOf(err) == store.Corrupt {
+	if silentError(err) || !n.near() && store.KindOf(err) == store.Corrupt {
 		r.dawdles(n)
 	}
 }

@@ -248,6 +248,13 @@ func (n *node) open(ctx context.Context) (store.Status, error) {
 
 func local(kind string) bool { return kind == "directory" || kind == "container" || kind == "memory" }
 
+// near reports whether the node's store is this program's own.
+func (n *node) near() bool {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return local(n.spec.Kind)
+}
+
 // closedBefore waits until the store opened before is closed, as it holds the lock.
 func (n *node) closedBefore(ctx context.Context) error {
 	n.r.mu.Lock()

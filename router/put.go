@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"stasis/store"
 )
 
@@ -229,8 +231,11 @@ func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant stor
 		res.Err = &store.Error{Kind: store.Corrupt, Op: opRepair, Subject: j.crate.String(), Detail: "its checksums were never recorded"}
 		return res
 	}
-	if _, err := st.Verify(ctx, j.crate, 0, j.size, newNonce()); err == nil {
-		if res.Receipts, res.Err = st.Put(ctx, j.request(grant)); store.KindOf(res.Err) != store.Conflict {
+	nonce := newNonce()
+	if got, err := st.Verify(ctx, j.crate, 0, j.size, nonce); err == nil {
+		if !n.near() && n.r.refuted(ctx, j, nonce, got) {
+			n.r.log.WithFields(logrus.Fields{"node": n.name, "crate": j.crate}).Warn("a node says that it has verified a copy and can't prove it")
+		} else if res.Receipts, res.Err = st.Put(ctx, j.request(grant)); store.KindOf(res.Err) != store.Conflict {
 			return res
 		}
 	} else if k := store.KindOf(err); k != store.Corrupt && k != store.NotFound {

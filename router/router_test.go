@@ -487,3 +487,40 @@ func (r *Router) byName(name string) *node {
 }
 
 var _ = storetest.Soak
+
+// unproven claims to have verified what it is asked for, without a look.
+type unproven struct{ store.Store }
+
+func (unproven) Verify(context.Context, store.CrateID, int64, int64, store.Digest) (store.Digest, error) {
+	return store.Digest{1, 2, 3}, nil
+}
+
+// A check does not take a peer's word for it that it has verified a copy: it compares the
+// proof with that of a copy near by, or of bytes that were sent.
+func TestCheckWantsProof(t *testing.T) {
+	for _, near := range []bool{true, false} {
+		g := newRig(t)
+		if near {
+			g.place("near", gib)
+		}
+		for _, name := range []string{"honest", "liar"} {
+			g.place(name, gib).kind = "grpc"
+		}
+		places := g.places
+		liar := places[len(places)-1]
+		g.places = places[:len(places)-1]
+		g.extra = []NodeSpec{{Name: "liar", Kind: "grpc", Durable: true,
+			Open: func(context.Context, store.NodeID) (store.Store, error) { return unproven{lasting{liar.fault}}, nil }}}
+		g.start()
+		crates, _ := g.add(Policy{Copies: len(places)}, 4096, 2<<20)
+		g.waitCopies(len(places), crates...)
+		var found []Finding
+		sum, err := g.r.Check(context.Background(), true, func(f Finding) { found = append(found, f) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum.Problems != 2 || len(found) != 2 || found[0].Node != "liar" || found[1].Node != "liar" || sum.Copies != int64(2*len(places)-2) {
+			t.Errorf("near %v: %+v %+v", near, sum, found)
+		}
+	}
+}
