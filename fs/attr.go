@@ -173,13 +173,13 @@ func (s *FS) setAttr(f *file, c Change) error {
 		return err
 	}
 	f.timed = false
-	if c.Mtime != nil && f.body != nil && f.record.Mtime != 0 {
+	if c.Mtime != nil && f.body != nil && (f.record.Mtime != 0 || f.mark != nil) {
+		// The time of the last write counts no more, neither that in the record nor, once there
+		// is a record, that of the body.
 		r := f.record
 		r.Mtime = 0
-		if f.dated {
-			if _, err := s.putBody(f, &r); err != nil {
-				return err
-			}
+		if _, err := s.putBody(f, &r); err != nil {
+			return err
 		}
 		f.record = r
 	}

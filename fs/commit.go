@@ -167,13 +167,9 @@ func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, si
 	case short != "":
 		a.State, a.Reason = Short, short
 	}
-	last := r.Mtime
-	if last == 0 {
-		last = in.Mtime
-	}
-	if a.State == Pending && a.Reason == "" && f.body.Stamp(uint64(f.ino), last) == nil {
-		// A close that found room everywhere need not wait for its record: after a kill the
-		// body is served as it lies and is promised its space anew before anything else is.
+	if !f.recorded && a.State == Pending && a.Reason == "" && f.stamp(in) == nil {
+		// A first close that found room everywhere need not wait for its record: after a kill
+		// the body is served as it lies and is promised its space anew before anything else is.
 		f.record, f.committed, f.mark = r, changes, &a
 		return nil
 	}
@@ -186,8 +182,18 @@ func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, si
 		f.record.Places, f.record.Planned = places{}, false
 		return err
 	}
-	f.record, f.committed, f.mark, f.dated = r, changes, nil, r.Mtime != 0
+	f.record, f.committed, f.mark, f.recorded = r, changes, nil, r.Planned
 	return nil
+}
+
+// stamp notes the time of the last write with the body. The caller holds the lock of the
+// file, and no commit of it is recorded.
+func (f *file) stamp(in *names.Inode) error {
+	at := f.written()
+	if at == 0 {
+		at = in.Mtime
+	}
+	return f.body.Stamp(uint64(f.ino), at)
 }
 
 // recordTx writes the record of a body, and what its last commit left to be written.

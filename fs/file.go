@@ -36,13 +36,13 @@ type file struct {
 	// mark, unless nil, is that of the last commit, which the ledger does not have yet, as
 	// little as it has what that changed in record.
 	mark *attentionRecord
-	// dated: the ledger's record says when the file was written last.
-	dated bool
-	size  int64     // bytes, now
-	mtime int64     // of the last write, where it is newer than the inode's
-	timed bool      // mtime counts
-	since time.Time // when the body was made: what it holds is newer than any copy
-	owed  *owed     // what the last sealing left to do; there is no body then
+	// recorded: the ledger's record is that of a commit.
+	recorded bool
+	size     int64     // bytes, now
+	mtime    int64     // of the last write, where it is newer than the inode's
+	timed    bool      // mtime counts
+	since    time.Time // when the body was made: what it holds is newer than any copy
+	owed     *owed     // what the last sealing left to do; there is no body then
 	// changes counts what changed the content, writes what changed the body's file:
 	// filling a block for sealing is the second without the first.
 	changes, committed uint64

@@ -276,20 +276,21 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 			return err
 		}
 	}
-	if f.dated = r.Mtime != 0; f.dated {
+	if r.Mtime != 0 {
 		f.mtime, f.timed = r.Mtime, true
 	}
+	f.recorded = r.Planned
 	written, stamped, err := b.Modified(uint64(ino))
 	if err != nil {
 		return err
 	}
-	// Where the last writes had not been committed their time is the file's, and where that
-	// was not recorded the body says it. A stamp is no news if the inode has it.
-	slack := int64(stampSlack)
-	if stamped {
-		slack = 0
-	}
-	if !cut && written > max(in.Ctime, r.Mtime)+slack && (!stamped || written != in.Mtime) {
+	switch {
+	case cut:
+	case stamped && !r.Planned:
+		// A close was not recorded, and told the body when the last write before it was.
+		f.mtime, f.timed = written, written != in.Mtime
+	case written > max(in.Ctime, r.Mtime)+int64(stampSlack):
+		// The last writes had not been committed: their time is the file's.
 		f.mtime, f.timed = written, true
 	}
 	if !s.ro {

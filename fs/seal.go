@@ -243,7 +243,7 @@ func (s *FS) lieAll(c *change) error {
 		if err != nil {
 			return err
 		}
-		f.mark, f.dated = nil, r.Mtime != 0
+		f.mark, f.recorded = nil, r.Planned
 		rest = rest[n:]
 	}
 	f.record = r

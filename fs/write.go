@@ -172,7 +172,7 @@ func (s *FS) needBody(f *file, whole bool) error {
 
 // bodyFor gives a body for a file that has none, and its record, which is in the ledger.
 func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyRecord, err error) {
-	f.dated, f.mark = false, nil
+	f.recorded, f.mark = false, nil
 	if whole && in.Size == 0 {
 		// A blank that somebody took away is made up for like one that never was.
 		if b = s.blanks.claim(in.Ino); b != nil && b.Open() == nil {
@@ -269,11 +269,10 @@ func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
 // putBody writes the record of the body of a file, whose lock the caller holds.
 func (s *FS) putBody(f *file, r *bodyRecord) (ledger.Position, error) {
 	pos, err := s.local.Update(func(tx *ledger.Tx) error {
-		tx.Put(key(tableBody, uint64(f.ino)), r.encode())
-		return nil
+		return recordTx(tx, f, r)
 	})
 	if err == nil {
-		f.dated = r.Mtime != 0
+		f.mark, f.recorded = nil, r.Planned
 	}
 	return pos, err
 }
