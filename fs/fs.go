@@ -59,8 +59,9 @@ type FS struct {
 	unsealed []names.Ino // could not be sealed, to be tried again
 
 	// doubted are the crates that lay in bodies when the power had been cut. Not changed
-	// after Start.
-	doubted map[store.CrateID]struct{}
+	// after Start. wrongBodies are those whose body turned out to be something else.
+	doubted     map[store.CrateID]struct{}
+	wrongBodies sync.Map // of store.CrateID
 
 	waiting  waitingTable
 	building listSet

@@ -154,12 +154,15 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 	if err != nil {
 		return false, err
 	}
-	if ok {
+	if _, wrong := s.wrongBodies.Load(c); ok && !wrong {
 		err := s.readBody(c, &r, p, off)
 		if err == nil {
 			return false, nil
 		}
 		if moving = os.IsNotExist(err); !moving {
+			if errors.Is(err, store.Corrupt) {
+				s.wrongBodies.Store(c, struct{}{}) // said once, and not looked at again
+			}
 			s.log.WithError(err).WithField("crate", c).Warn("read a body; the nodes are asked instead")
 		}
 	}
