@@ -37,6 +37,39 @@ func TestMountTable(t *testing.T) {
 	t.Error("the mount is not in the table")
 }
 
+// Where only root may enter, access(2) says what it does on any filesystem, whoever checks.
+func TestAccessByRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	for _, check := range []bool{false, true} {
+		v := newVault(t, Options{Check: check})
+		v.must(os.WriteFile(v.path("data"), []byte("x"), 0o444))
+		v.must(os.WriteFile(v.path("program"), []byte("#!/bin/sh\n"), 0o711))
+		v.must(os.Mkdir(v.path("shut"), 0))
+		v.must(unix.Mkfifo(v.path("pipe"), 0o600))
+		for _, c := range []struct {
+			name string
+			mode uint32
+			want error
+		}{
+			{"data", unix.R_OK | unix.W_OK, nil},
+			{"data", unix.X_OK, unix.EACCES},
+			{"program", unix.R_OK | unix.W_OK | unix.X_OK, nil},
+			{"shut", unix.R_OK | unix.W_OK | unix.X_OK, nil},
+			{"pipe", unix.R_OK | unix.W_OK, nil},
+			{"none", unix.F_OK, unix.ENOENT},
+		} {
+			if err := unix.Access(v.path(c.name), c.mode); err != c.want {
+				t.Errorf("checked by the kernel %v: access to %s for %d: %v, want %v", check, c.name, c.mode, err, c.want)
+			}
+		}
+		if err := exec.Command(v.path("data")).Run(); !errors.Is(err, unix.EACCES) {
+			t.Errorf("checked by the kernel %v: a file without execute permission was run: %v", check, err)
+		}
+	}
+}
+
 // What was closed is there after a restart, byte for byte, and with its attributes.
 func TestRemount(t *testing.T) {
 	v := newVault(t, Options{})
