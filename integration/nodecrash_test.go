@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -40,8 +39,8 @@ const (
 	// churnLarge is the size from which on a file is sure to be adopted, and to go to the
 	// container by itself; smaller ones share batches. churnLargest is the largest.
 	churnLarge, churnLargest = 300_000, 4 << 20
-	// churnBoxOpen is what an empty container in use takes on the disk at most: its log, and
-	// some of what was freed last. churnBoxShut is how long it is at most when it was closed.
+	// churnBoxOpen is what an empty container in use takes on the disk at most, in bytes: its
+	// log, and some of what was freed last. churnBoxShut is how long it is when closed.
 	churnBoxOpen, churnBoxShut = 6 << 20, 2 << 20
 )
 
@@ -54,14 +53,11 @@ func TestNodeCrash(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			c := newChurn(t, kind)
 			rounds := harness.Count(churnRounds, churnSoak)
-			for n := 1; n <= rounds && !t.Failed(); n++ {
+			for n := 1; n <= rounds; n++ {
 				c.round(n)
-				if !t.Failed() && (n%churnEmpty == 0 || n == rounds) {
+				if n%churnEmpty == 0 || n == rounds {
 					c.empty()
 				}
-			}
-			if t.Failed() {
-				return
 			}
 			c.vault.Unmount()
 			t.Logf("%d kills, %d cuts; acknowledged: %d by close, rename or remove, %d by fsync, %d with %d MiB by wait",
@@ -183,7 +179,10 @@ func (c *churn) compare(how string, cut bool) {
 // check waits for every copy and has every byte on the nodes read.
 func (c *churn) check() {
 	c.t.Helper()
-	c.vault.Wait(time.Minute)
+	harness.Eventually(c.t, placeLimit, "every copy", func() (bool, string) {
+		r := c.vault.Stasis("wait", c.vault.Point)
+		return r.Code == 0, r.String()
+	})
 	c.vault.OK("check", "--read", c.vault.Point)
 }
 
@@ -200,19 +199,20 @@ func (c *churn) empty() {
 	c.check()
 	c.haveNothing("in use", false)
 	harness.Eventually(c.t, settleLimit, "no file left", func() (bool, string) {
-		left := append(filesBelow(c.t, filepath.Join(c.near, "crates"), 0), filesBelow(c.t, filepath.Join(c.near, "tmp"), 0)...)
-		// Empty bodies are there for new files.
-		left = append(left, filesBelow(c.t, filepath.Join(c.vault.State, "bodies"), 1)...)
-		return len(left) == 0, strings.Join(left, ", ")
+		left := harness.Must(c.t, "find", filepath.Join(c.near, "crates"), filepath.Join(c.near, "tmp"), "-ignore_readdir_race", "-type", "f")
+		// Empty bodies are there for new files, and those set aside for a person to look at.
+		left += harness.Must(c.t, "find", filepath.Join(c.vault.State, "bodies"), "-ignore_readdir_race", "-name", "aside", "-prune", "-o", "-type", "f", "-size", "+0c", "-print")
+		return left == "", left
 	})
 	harness.Eventually(c.t, settleLimit, "a small container", func() (bool, string) {
 		var st unix.Stat_t
 		must(c.t, unix.Stat(c.box, &st))
-		return st.Blocks*512 <= churnBoxOpen, fmt.Sprintf("%d bytes on the disk, %d long", st.Blocks*512, st.Size)
+		// XFS allots room past the end of a file that grows, as much as it likes.
+		return c.disk.Kind == "xfs" || st.Blocks*512 <= churnBoxOpen, fmt.Sprintf("%d bytes on the disk, %d long", st.Blocks*512, st.Size)
 	})
 	c.vault.Unmount()
 	if length := size(c.t, c.box); length > churnBoxShut {
-		c.t.Errorf("closed and empty, the container has %d bytes", length)
+		c.t.Fatalf("closed and empty, the container has %d bytes", length)
 	}
 	c.vault.Start()
 	c.haveNothing("started anew", true)
@@ -240,29 +240,10 @@ func (c *churn) deleteAll() {
 		for _, f := range w.files {
 			if f.now().version > 0 {
 				f.begin(churnState{})
-				must(c.t, os.Remove(f.path))
-				f.answered = len(f.states) - 1
+				must(c.t, w.answer(f, os.Remove(f.path)))
 			}
 		}
 	}
-}
-
-// filesBelow gives the files in a directory that have at least so many bytes, but for
-// what a cut has left for a person to look at.
-func filesBelow(t *testing.T, dir string, least int64) (found []string) {
-	t.Helper()
-	must(t, filepath.Walk(dir, func(path string, info fs.FileInfo, err error) error {
-		switch {
-		case os.IsNotExist(err):
-			return nil // it went meanwhile
-		case err == nil && info.Name() == "aside":
-			return filepath.SkipDir
-		case err == nil && info.Mode().IsRegular() && info.Size() >= least:
-			found = append(found, path)
-		}
-		return err
-	}))
-	return found
 }
 
 // churnState is what a name led to at some time.
@@ -299,20 +280,19 @@ type churnWorker struct {
 	files   []*churnFile
 }
 
-var errWrongContent = errors.New("wrong content")
-
 // work works until something fails, as it does when the daemon is gone.
 func (w *churnWorker) work() {
 	for {
 		f := w.files[w.rand.IntN(len(w.files))]
 		steps := []func(*churnFile) error{w.rewrite, w.rewrite, w.swap, w.swap, w.swap, w.drop, w.look, w.await, w.await}
 		err := steps[w.rand.IntN(len(steps))](f)
-		if errors.Is(err, errWrongContent) || err != nil && !w.going.Load() {
+		if err == nil {
+			continue
+		}
+		if !w.going.Load() {
 			w.t.Errorf("%s: %v, after: %+v", f.path, err, f.states)
 		}
-		if err != nil {
-			return
-		}
+		return
 	}
 }
 
@@ -348,40 +328,21 @@ func (w *churnWorker) content(version int) []byte {
 	return data
 }
 
-// write fills a file in pieces and, unless synced is nil, syncs it; then it closes it.
-func (w *churnWorker) write(path string, data []byte, synced func(error) error) (err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	for at := 0; at < len(data); at += 400_000 {
-		if _, err := file.Write(data[at:min(at+400_000, len(data))]); err != nil {
-			return err
-		}
-	}
-	if synced == nil {
-		return nil
-	}
-	return synced(file.Sync())
-}
-
 // rewrite empties a file, or makes it, and writes it.
 func (w *churnWorker) rewrite(f *churnFile) error {
 	w.version++
 	f.begin(churnState{version: w.version, open: true})
-	var synced func(error) error
-	if w.rand.IntN(3) == 0 {
-		synced = func(err error) error { return w.durable(f, err, &w.synced) }
+	if err := w.answer(f, os.WriteFile(f.path, w.content(w.version), 0o644)); err != nil || w.rand.IntN(3) > 0 {
+		return err
 	}
-	return w.answer(f, w.write(f.path, w.content(w.version), synced))
+	return w.sync(f, f.path)
 }
 
 // swap is how careful programs save: a new file, then a rename over the old one.
 func (w *churnWorker) swap(f *churnFile) error {
 	w.version++
 	temp := filepath.Join(w.dir, fmt.Sprintf("t%d", w.version))
-	if err := w.write(temp, w.content(w.version), nil); err != nil {
+	if err := os.WriteFile(temp, w.content(w.version), 0o644); err != nil {
 		return err
 	}
 	f.begin(churnState{version: w.version})
@@ -419,11 +380,13 @@ func (w *churnWorker) await(f *churnFile) error {
 		return nil
 	}
 	r, err := w.vault.Ask("wait", "--timeout", "30s", f.path)
+	if err == nil && r.Code == 4 && strings.Contains(r.Stderr, "no room") {
+		return nil // the container is full of what was replaced just now
+	}
 	if err == nil && r.Code != 0 {
 		err = errors.New(r.String())
 	}
-	err = w.durable(f, err, &w.waited)
-	if err == nil {
+	if err = w.durable(f, err, &w.waited); err == nil {
 		w.bytes.Add(int64(len(w.content(f.now().version))))
 	}
 	return err
@@ -436,7 +399,7 @@ func (w *churnWorker) look(f *churnFile) error {
 		return err
 	}
 	if v := f.now().version; (v > 0) != (err == nil) || v > 0 && !bytes.Equal(data, w.content(v)) {
-		return fmt.Errorf("%w: %s", errWrongContent, w.describe(data))
+		w.t.Errorf("%s: %v, read: %s", f.path, f.states, w.describe(data))
 	}
 	return nil
 }
@@ -500,15 +463,15 @@ func (w *churnWorker) allowed(f *churnFile, data []byte, there, cut bool) (versi
 
 // describe tells what some bytes are.
 func (w *churnWorker) describe(data []byte) string {
-	var version, length int
+	var version int
 	line, _, _ := strings.Cut(string(data[:min(len(data), 64)]), "\n")
 	text := fmt.Sprintf("%d bytes, which begin %q", len(data), line)
-	if _, err := fmt.Sscanf(line, filepath.Base(w.dir)+" version %d of %d bytes", &version, &length); err != nil {
+	if _, err := fmt.Sscanf(line, filepath.Base(w.dir)+" version %d ", &version); err != nil {
 		return text
 	}
 	want, at := w.content(version), 0
 	for at < min(len(want), len(data)) && want[at] == data[at] {
 		at++
 	}
-	return fmt.Sprintf("%s, and are that version's for the first %d", text, at)
+	return fmt.Sprintf("%s and are that version's for the first %d", text, at)
 }
