@@ -46,6 +46,10 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 		return err
 	}
 	to, refused := s.draw(ctx, pol, cost, held)
+	short, _ := to.say()
+	if short != "" {
+		s.reapSoon() // what was removed may make the room for the copies that are missing
+	}
 	if isSpace(refused) {
 		soon := s.reapSoon()
 		if s.makeRoom(ctx, f, cost) || soon {
