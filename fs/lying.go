@@ -191,9 +191,13 @@ func (s *FS) readBody(c store.CrateID, r *lyingRecord, p []byte, off int64) erro
 		if err := readFile(path, b, r.Offset+i*store.BlockSize); err != nil {
 			return err
 		}
-		if fits, err := s.router.Fits(c, i, b); err != nil || !fits {
-			return errors.Join(err, &store.Error{Kind: store.Corrupt, Op: "read the body of crate", Subject: c.String(),
-				Detail: fmt.Sprintf("block %d is not what the nodes were given", i)})
+		fits, err := s.router.Fits(c, i, b)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			return &store.Error{Kind: store.Corrupt, Op: "read the body of crate", Subject: c.String(),
+				Detail: fmt.Sprintf("block %d is not what the nodes were given", i)}
 		}
 		n := copy(p, b[off-i*store.BlockSize:])
 		p, off = p[n:], off+int64(n)
