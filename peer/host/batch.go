@@ -101,7 +101,7 @@ func (o *owner) lockAll(ctx context.Context, rs []store.PutRequest, which []int)
 	order := slices.Clone(which)
 	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(rs[a].Crate[:], rs[b].Crate[:]) })
 	for _, i := range order {
-		u, err := o.crates.lock(ctx, rs[i].Crate)
+		u, err := o.crates.Lock(ctx, rs[i].Crate)
 		if err != nil {
 			return unlock, err
 		}

@@ -10,6 +10,7 @@ import (
 	"stasis/peer/identity"
 	"stasis/store"
 	"stasis/store/booking"
+	"stasis/store/keyed"
 	"stasis/store/ledger"
 )
 
@@ -22,10 +23,10 @@ type owner struct {
 	id     store.OwnerID
 	number uint32
 	book   *booking.Book // quota and leases
-	crates locks[store.CrateID]
+	crates keyed.Locks[store.CrateID]
 	// mirrors are held while the store is asked for, or gives back, what a reservation
 	// of the owner needs. By the owner's id of it.
-	mirrors locks[store.ReservationID]
+	mirrors keyed.Locks[store.ReservationID]
 	// Places of this owner: of puts under way, and of those that the store works on.
 	smalls, larges slots
 	light, heavy   slots

@@ -38,7 +38,7 @@ func (o *owner) put(ctx context.Context, r store.PutRequest) ([]store.Receipt, e
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	unlock, err := o.crates.lock(ctx, r.Crate)
+	unlock, err := o.crates.Lock(ctx, r.Crate)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (j *journal) DeleteTerms(ctx context.Context, id store.ReservationID) error
 
 // reserve is store.Store's Reserve: of the owner's quota first, then of the store.
 func (o *owner) reserve(ctx context.Context, r store.ReserveRequest) ([]store.Share, error) {
-	unlock, err := o.mirrors.lock(ctx, r.ID)
+	unlock, err := o.mirrors.Lock(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (o *owner) unreserve(ctx context.Context, id store.ReservationID, was store
 
 // renew is store.Store's.
 func (o *owner) renew(ctx context.Context, id store.ReservationID) (time.Time, error) {
-	unlock, err := o.mirrors.lock(ctx, id)
+	unlock, err := o.mirrors.Lock(ctx, id)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -246,7 +246,7 @@ func (o *owner) remake(ctx context.Context, l *lease, err error) error {
 
 // release is store.Store's.
 func (o *owner) release(ctx context.Context, id store.ReservationID) error {
-	unlock, err := o.mirrors.lock(ctx, id)
+	unlock, err := o.mirrors.Lock(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -298,7 +298,7 @@ func (o *owner) giveBack(ctx context.Context) {
 func (o *owner) giveBackOne(ctx context.Context, l *lease) error {
 	// Of all that could be done to it at once, only another giveBack is left. The inner id
 	// is nobody's reservation id, so that the lock can't be held by a caller.
-	unlock, err := o.mirrors.lock(ctx, l.inner)
+	unlock, err := o.mirrors.Lock(ctx, l.inner)
 	if err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func (o *owner) remirror(ctx context.Context) error {
 }
 
 func (o *owner) remirrorOne(ctx context.Context, l *lease) error {
-	unlock, err := o.mirrors.lock(ctx, l.id)
+	unlock, err := o.mirrors.Lock(ctx, l.id)
 	if err != nil {
 		return err
 	}

@@ -291,7 +291,7 @@ func (s *Session) Discard(ctx context.Context, r store.DiscardRequest) error {
 // discard takes the crate out of the store, then out of the records: what a crash leaves
 // is a record without a crate, whose discard can be repeated.
 func (o *owner) discard(ctx context.Context, id store.CrateID) error {
-	unlock, err := o.crates.lock(ctx, id)
+	unlock, err := o.crates.Lock(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (o *owner) settleStopped(ctx context.Context) error {
 // settle finds out what became of a put whose outcome is not known: one that a crash or
 // an error has interrupted between its intent and its record.
 func (o *owner) settle(ctx context.Context, id store.CrateID) error {
-	unlock, err := o.crates.lock(ctx, id)
+	unlock, err := o.crates.Lock(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"stasis/store"
-	"stasis/store/internal/keyed"
+	"stasis/store/keyed"
 )
 
 // Options describe the store whose accounts a Book keeps.

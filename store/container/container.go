@@ -11,7 +11,7 @@ import (
 
 	"stasis/store"
 	"stasis/store/booking"
-	"stasis/store/internal/keyed"
+	"stasis/store/keyed"
 )
 
 // Options may be left zero.

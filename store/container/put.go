@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/booking"
-	"stasis/store/internal/blocks"
 )
 
 const opPut = "put crate"

@@ -7,7 +7,7 @@ import (
 	"io"
 
 	"stasis/store"
-	"stasis/store/internal/blocks"
+	"stasis/store/blocks"
 )
 
 // Open is store.Store's.

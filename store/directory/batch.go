@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"stasis/store"
-	"stasis/store/internal/blocks"
+	"stasis/store/blocks"
 )
 
 // PutBatch is store.Batcher's.

@@ -5,8 +5,8 @@ import (
 	"os"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/booking"
-	"stasis/store/internal/blocks"
 )
 
 const opPut = "put crate"

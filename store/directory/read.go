@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/store"
-	"stasis/store/internal/blocks"
+	"stasis/store/blocks"
 )
 
 // Open is store.Store's.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/store"
-	"stasis/store/internal/blocks"
+	"stasis/store/blocks"
 )
 
 const (

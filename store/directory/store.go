@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/booking"
-	"stasis/store/internal/blocks"
-	"stasis/store/internal/keyed"
+	"stasis/store/keyed"
 )
 
 // Options may be left zero.

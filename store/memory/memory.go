@@ -9,9 +9,9 @@ import (
 	"github.com/tidwall/btree"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/booking"
-	"stasis/store/internal/blocks"
-	"stasis/store/internal/keyed"
+	"stasis/store/keyed"
 )
 
 // Options may be left zero.

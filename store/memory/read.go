@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"stasis/store"
-	"stasis/store/internal/blocks"
+	"stasis/store/blocks"
 )
 
 // Renew is store.Store's.
