@@ -124,6 +124,8 @@ type DrawRequest struct {
 	// Held is the plan this content has already; it is replaced by the result, or given
 	// back when the draw fails. Its nodes are kept where they still can be.
 	Held Plan
+	// Keep: when the draw fails, Held is held still, as far as its nodes are configured.
+	Keep bool
 	// Exclude are leaves that have the content already or must not get it. They count
 	// for the zones.
 	Exclude []store.NodeID

@@ -18,10 +18,12 @@ import (
 // asked, within ReserveLimit, and one that does not answer gets its copy later.
 //
 // NoSpace, or Quota, if so many nodes refused that fewer than the policy's least are
-// left. On any error nothing is held any more, q.Held included.
+// left. On any error nothing is held any more, q.Held included unless q.Keep.
 func (r *Router) Draw(ctx context.Context, q DrawRequest) (Plan, error) {
 	if q.Bytes <= 0 || q.Resident < 0 || q.Resident > q.Bytes {
-		r.Return(q.Held)
+		if !q.Keep {
+			r.Return(q.Held)
+		}
 		return Plan{}, &store.Error{Kind: store.Invalid, Op: opDraw, Detail: fmt.Sprintf("%d bytes, %d of them resident", q.Bytes, q.Resident)}
 	}
 	if q.Bytes <= store.Charge(SmallCrate) {
@@ -52,14 +54,17 @@ type share struct {
 	n        *node
 	bytes    int64 // promised
 	resident int64
-	asked    int64 // by how much the grant grew for it
+	held     Target // what q.Held had there
+	asked    int64  // by how much the grant grew for it
 }
 
 func (d *draw) run(ctx context.Context) (Plan, error) {
 	r := d.r
 	r.mu.Lock()
 	if r.closed || r.o.ReadOnly {
-		r.giveBack(d.q.Held)
+		if !d.q.Keep {
+			r.giveBack(d.q.Held)
+		}
 		r.mu.Unlock()
 		if r.o.ReadOnly {
 			return Plan{}, &store.Error{Kind: store.Denied, Op: opDraw, Detail: "the vault is open for reading only"}
@@ -109,7 +114,7 @@ func (d *draw) gather() {
 		s := share{n: n}
 		for i := range held {
 			if held[i].Node == n.id && held[i].Reserved {
-				s.bytes, s.resident = held[i].Bytes, held[i].Resident
+				s.bytes, s.resident, s.held = held[i].Bytes, held[i].Resident, held[i]
 			}
 		}
 		p := place.Node{ID: n.id, Name: n.name, Zone: n.spec.Zone, Durable: n.durable(), Health: n.health(),
@@ -281,6 +286,13 @@ func (d *draw) finish(c place.Choice) Plan {
 // fail gives everything back, and shrinks the grants that had grown. Called with mu
 // held, which it gives up.
 func (d *draw) fail(err error) error {
+	if d.q.Keep {
+		for i := range d.shares {
+			s := &d.shares[i]
+			s.n.grant.promised += s.held.Bytes
+			s.n.grant.resident += s.held.Resident
+		}
+	}
 	d.release()
 	d.r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(d.r.ctx, ReserveLimit)

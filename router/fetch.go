@@ -306,16 +306,23 @@ func (r *Router) unread(m *Manifest, errs []error) error {
 			wrong++
 		}
 	}
-	had := 0
+	had, damaged := 0, 0
 	for _, d := range m.Destinations {
-		if d.State == Verified && d.Durable {
+		switch {
+		case d.State == Verified && d.Durable:
 			had++
+		case d.State == Damaged:
+			damaged++
 		}
 	}
 	e := &store.Error{Kind: store.Unavailable, Op: opRead, Subject: m.Crate.String(), Err: errors.Join(errs...)}
 	switch {
 	case len(errs) == 0 && had > 0:
 		e.Detail, e.Hint = "no node that has a copy answers", "see `stasis status`"
+	case had == 0 && damaged > 0 && damaged <= missing+wrong:
+		e.Kind, e.Detail = store.Corrupt, "every copy is damaged"
+	case had == 0 && damaged > 0:
+		e.Detail = "every copy that answers is damaged"
 	case had == 0:
 		e.Detail = "no node has a copy yet"
 	case missing == len(errs) && missing >= had:

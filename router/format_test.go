@@ -39,20 +39,24 @@ func goldenRecords() map[string]struct {
 		Forms:        []FormInfo{{Size: 4096, Root: store.Digest{1}, Block: store.Digest{2}}},
 		Destinations: []Destination{{Node: goldenNode, State: Verified, Durable: true, Time: goldenTime, Address: "h:1", Fingerprint: "f"}, {Node: store.NodeID{1}}}}
 	many := Manifest{Crate: goldenCrate, Size: 3 << 20, Created: goldenTime, Retired: true, Forms: []FormInfo{{Form: store.Sealed, Size: 3<<20 + 64, Root: store.Digest{3}}}}
-	out["manifest-one-block"] = record{one.encode(), one, manifest}
-	out["manifest-many-blocks"] = record{many.encode(), many, manifest}
+	out["v1-manifest-one-block"] = record{one.encode(), one, manifest}
+	out["v1-manifest-many-blocks"] = record{many.encode(), many, manifest}
+	behind := Manifest{Crate: goldenCrate, Size: 3 << 20, Created: goldenTime, Wanted: 2, Forms: []FormInfo{{Size: 3 << 20, Root: store.Digest{3}}},
+		Destinations: []Destination{{Node: store.NodeID{1}}, {Node: goldenNode, State: Verified, Durable: true, Time: goldenTime, Address: "h:1", Fingerprint: "f",
+			Leaves: []Leaf{{ID: store.NodeID{2}, Time: goldenTime, Address: "h:1", Fingerprint: "f"}, {ID: store.NodeID{3}, Time: goldenTime}}}}}
+	out["v2-manifest-leaves"] = record{behind.encode(), behind, manifest}
 	e := entry{size: 70000, charge: store.Charge(70000), queued: goldenTime, reserved: true, repair: true}
-	out["entry"] = record{e.encode(), e, func(b []byte) (any, error) { return decodeEntry(b) }}
+	out["v1-entry"] = record{e.encode(), e, func(b []byte) (any, error) { return decodeEntry(b) }}
 	g := grantRecord{id: store.ReservationID{1, 2}, bytes: 1 << 40}
-	out["grant"] = record{g.encode(), g, func(b []byte) (any, error) { return decodeGrant(b) }}
+	out["v1-grant"] = record{g.encode(), g, func(b []byte) (any, error) { return decodeGrant(b) }}
 	n := nodeRecord{id: goldenNode, kind: "directory", zone: "home", durable: true, seen: goldenTime, crates: 1, used: 2, cap: 3, free: 4}
-	out["node"] = record{n.encode(), n, func(b []byte) (any, error) { return decodeNode(b) }}
-	out["sums"] = record{encodeSums(goldenSums), goldenSums, func(b []byte) (any, error) { return decodeSums(b) }}
+	out["v1-node"] = record{n.encode(), n, func(b []byte) (any, error) { return decodeNode(b) }}
+	out["v1-sums"] = record{encodeSums(goldenSums), goldenSums, func(b []byte) (any, error) { return decodeSums(b) }}
 	h := hold{goldenTime}
-	out["pause"] = record{h.encode(), h, func(b []byte) (any, error) { return decodeHold(b) }}
+	out["v1-pause"] = record{h.encode(), h, func(b []byte) (any, error) { return decodeHold(b) }}
 	p := Plan{Wanted: 3, Short: "s", Waiting: "w", Targets: []Target{{Node: goldenNode, Bytes: 8192, Resident: 4096, Reserved: true}, {Bytes: 1}}}
 	b, _ := p.MarshalBinary()
-	out["plan"] = record{b, p, func(b []byte) (any, error) {
+	out["v1-plan"] = record{b, p, func(b []byte) (any, error) {
 		var p Plan
 		err := p.UnmarshalBinary(b)
 		return p, err
@@ -63,7 +67,7 @@ func goldenRecords() map[string]struct {
 // What was written once is read for ever, and written the same way.
 func TestGolden(t *testing.T) {
 	for name, r := range goldenRecords() {
-		path := filepath.Join("testdata", "golden", "v1-"+name+".hex")
+		path := filepath.Join("testdata", "golden", name+".hex")
 		text, err := os.ReadFile(path)
 		if os.IsNotExist(err) && *writeGolden {
 			text = []byte(hex.EncodeToString(r.bytes) + "\n")
@@ -86,11 +90,11 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s is read as %+v, %v; it was %+v", name, got, err, r.value)
 		}
 		for i := range b {
-			if v, err := r.read(b[:i]); err == nil && name != "sums" {
+			if v, err := r.read(b[:i]); err == nil && name != "v1-sums" {
 				t.Errorf("%s cut at %d is read as %+v", name, i, v)
 			}
 		}
-		if _, err := r.read(append([]byte{b[0] + 1}, b[1:]...)); store.KindOf(err) != store.Corrupt {
+		if _, err := r.read(append([]byte{b[0] + 64}, b[1:]...)); store.KindOf(err) != store.Corrupt {
 			t.Errorf("%s of another version: %v", name, err)
 		}
 	}

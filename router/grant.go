@@ -22,8 +22,9 @@ type grant struct {
 	acked    int64 // charges acknowledged since the last question began
 	deadline time.Duration
 	renewed  time.Duration
-	synced   bool // the store has confirmed the figures since it was opened
-	unsure   bool // drawn may be too much: something was stored since the last answer
+	synced   bool          // the store has confirmed the figures since it was opened
+	unsure   bool          // drawn may be too much: something was stored since the last answer
+	stirred  time.Duration // when something was stored last, by Clock.Boot
 }
 
 // room is what the store still keeps for us.
@@ -64,8 +65,8 @@ func (g *grant) answer(bytes, drawn int64, asked time.Duration) {
 
 // stored takes off a crate that the store acknowledged. If the crate was there already,
 // which nobody can tell from here, it drew nothing: the next answer sets that right.
-func (g *grant) stored(charge int64) {
-	g.unsure = true
+func (g *grant) stored(charge int64, now time.Duration) {
+	g.unsure, g.stirred = true, now
 	g.drawn += charge
 	g.acked += charge
 }

@@ -16,6 +16,9 @@ const (
 	// GrantMargin is how long before the end of its lease a grant is not drawn on any
 	// more.
 	GrantMargin = GrantLease / 6
+	// GrantSure is after how long without a put a node is asked what is left of its grant, where
+	// that is not sure.
+	GrantSure = time.Second
 	// ReserveLimit bounds what a Draw waits for nodes that must grow a grant, all in all.
 	ReserveLimit = 500 * time.Millisecond
 	// AnswerLimit is how long a question about space may be under way before draws ask
@@ -65,6 +68,8 @@ const (
 	MaxReads = 32
 	// EventRetry is the longest pause before a node is listened to again.
 	EventRetry = 30 * time.Second
+	// MaxHops is how many peers one after the other may pass a crate on.
+	MaxHops = 4
 	// CloseLimit bounds the closing of one store.
 	CloseLimit = 10 * time.Second
 )
@@ -115,6 +120,10 @@ const (
 	DiscardBatch = 256
 	// DiscardInFlight is how many discards go to one node at a time.
 	DiscardInFlight = 16
+	// ForgetWait is how long Forget waits for what is under way with a crate on its nodes,
+	// looking every ForgetPause.
+	ForgetWait  = 2 * time.Second
+	ForgetPause = 10 * time.Millisecond
 	// DiscardLimit bounds one discard.
 	DiscardLimit = 30 * time.Second
 )
@@ -170,6 +179,9 @@ const (
 const (
 	// MaxDestinations is how many destinations a manifest may have.
 	MaxDestinations = 24
+	// MaxLeaves is how many leaves behind one node a manifest tells of; further ones do not
+	// count.
+	MaxLeaves = 16
 	// DeadKeys is the most keys that one DeadTx writes.
 	DeadKeys = MaxDestinations + 4
 	// ChunkBlocks is how many block digests lie in one record.

@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"stasis/store"
@@ -44,6 +45,27 @@ type Destination struct {
 	// Address and Fingerprint are the receipt's.
 	Address     string
 	Fingerprint string
+	// Leaves are where a node that delegates has put the crate, and Time is then that of the
+	// oldest. Empty: the node is the leaf itself.
+	Leaves []Leaf
+}
+
+// Leaf is one place behind a node that delegates.
+type Leaf struct {
+	ID          store.NodeID
+	Time        time.Time // of its receipt
+	Address     string
+	Fingerprint string
+}
+
+// eachLeaf calls f with every leaf that has the crate.
+func (d *Destination) eachLeaf(f func(store.NodeID)) {
+	if len(d.Leaves) == 0 {
+		f(d.Node)
+	}
+	for i := range d.Leaves {
+		f(d.Leaves[i].ID)
+	}
 }
 
 // FormInfo is one form in which a crate is kept.
@@ -75,26 +97,20 @@ type Manifest struct {
 	Destinations []Destination
 }
 
-// Copies is how many distinct durable leaves have the crate verified.
+// Copies is how many distinct durable leaves have the crate verified. A leaf that two
+// nodes lead to is one copy.
 func (m *Manifest) Copies() int {
-	n := 0
-	for i, d := range m.Destinations {
-		if d.State == Verified && d.Durable && !m.earlier(i) {
-			n++
+	seen := make([]store.NodeID, 0, 8)
+	for i := range m.Destinations {
+		if d := &m.Destinations[i]; d.State == Verified && d.Durable {
+			d.eachLeaf(func(id store.NodeID) {
+				if !slices.Contains(seen, id) {
+					seen = append(seen, id)
+				}
+			})
 		}
 	}
-	return n
-}
-
-// earlier reports whether a destination before i is the same leaf with a copy that
-// counts.
-func (m *Manifest) earlier(i int) bool {
-	for _, d := range m.Destinations[:i] {
-		if d.Node == m.Destinations[i].Node && d.State == Verified && d.Durable {
-			return true
-		}
-	}
-	return false
+	return len(seen)
 }
 
 // Outstanding is how many destinations have no verified copy yet.
@@ -134,11 +150,26 @@ func (m *Manifest) Known(f store.Form) bool {
 	return i != nil && i.Root != store.Digest{}
 }
 
-const manifestVersion = 1
+// Manifests of version 2 tell of the leaves behind each node. One that has none to tell of
+// is written as version 1.
+const (
+	manifestVersion       = 1
+	manifestVersionLeaves = 2
+)
+
+func (m *Manifest) version() byte {
+	for i := range m.Destinations {
+		if len(m.Destinations[i].Leaves) > 0 {
+			return manifestVersionLeaves
+		}
+	}
+	return manifestVersion
+}
 
 func (m *Manifest) encode() []byte {
 	b := make([]byte, 0, 96+48*len(m.Destinations))
-	b = append(b, manifestVersion, bit(m.Retired))
+	version := m.version()
+	b = append(b, version, bit(m.Retired))
 	b = binary.AppendUvarint(b, uint64(m.Size))
 	b = binary.AppendUvarint(b, m.Origin)
 	b = binary.AppendVarint(b, m.Created.UnixNano())
@@ -157,20 +188,42 @@ func (m *Manifest) encode() []byte {
 	for _, d := range m.Destinations {
 		b = append(b, d.Node[:]...)
 		b = append(b, byte(d.Form), byte(d.State), bit(d.Durable))
-		var t int64
-		if !d.Time.IsZero() {
-			t = d.Time.UnixNano()
+		b = appendReceipt(b, d.Time, d.Address, d.Fingerprint)
+		if version == manifestVersion {
+			continue
 		}
-		b = binary.AppendVarint(b, t)
-		b = appendString(b, d.Address)
-		b = appendString(b, d.Fingerprint)
+		b = binary.AppendUvarint(b, uint64(len(d.Leaves)))
+		for _, l := range d.Leaves {
+			b = append(b, l.ID[:]...)
+			b = appendReceipt(b, l.Time, l.Address, l.Fingerprint)
+		}
 	}
 	return b
 }
 
+func appendReceipt(b []byte, t time.Time, address, fingerprint string) []byte {
+	var ns int64
+	if !t.IsZero() {
+		ns = t.UnixNano()
+	}
+	b = binary.AppendVarint(b, ns)
+	b = appendString(b, address)
+	return appendString(b, fingerprint)
+}
+
+func (r *reader) receipt() (t time.Time, address, fingerprint string) {
+	if ns := r.varint(); ns != 0 {
+		t = time.Unix(0, ns)
+	}
+	return t, r.text(), r.text()
+}
+
 func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 	r := reader{b: b}
-	r.version(manifestVersion)
+	version := r.byte()
+	if version != manifestVersion && version != manifestVersionLeaves {
+		r.bad = true
+	}
 	m := Manifest{Crate: crate, Retired: r.flag()}
 	m.Size = int64(r.bounded(store.MaxCrate))
 	m.Origin = r.uvarint()
@@ -193,11 +246,15 @@ func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 		d.Form = store.Form(r.byte())
 		d.State = DestinationState(r.byte())
 		d.Durable = r.flag()
-		if t := r.varint(); t != 0 {
-			d.Time = time.Unix(0, t)
+		d.Time, d.Address, d.Fingerprint = r.receipt()
+		if version == manifestVersionLeaves {
+			for range r.bounded(MaxLeaves) {
+				var l Leaf
+				r.fixed(l.ID[:])
+				l.Time, l.Address, l.Fingerprint = r.receipt()
+				d.Leaves = append(d.Leaves, l)
+			}
 		}
-		d.Address = r.text()
-		d.Fingerprint = r.text()
 		if d.State > Damaged {
 			r.bad = true
 		}

@@ -237,6 +237,7 @@ func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) er
 		return err
 	}
 	n.begin(r.ctx)
+	r.askAgain(n)
 	r.mu.Unlock()
 	r.o.Observer.NodesChanged()
 	return nil

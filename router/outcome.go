@@ -109,7 +109,7 @@ func (n *node) recordReceipts(jobs []*job) error {
 				tx.Put(deadKey(id, j.crate), encodeTime(deadVersion, n.r.clock.Now()))
 				continue
 			}
-			j.mismatch = !m.accept(d, &j.receipt, durable)
+			j.mismatch = !m.accept(d, j.receipts, durable)
 			tx.Put(manifestKey(j.crate), m.encode())
 			j.m = m
 		}
@@ -124,9 +124,10 @@ func (n *node) whoDurable() (store.NodeID, bool) {
 	return n.id, n.durable()
 }
 
-// accept takes a receipt into a manifest. false: the bytes are not those recorded, and
-// the crate is retired.
-func (m *Manifest) accept(d *Destination, rc *store.Receipt, durable bool) bool {
+// accept takes a node's receipts for one crate, which agree, into a manifest. false: the
+// bytes are not those recorded, and the crate is retired.
+func (m *Manifest) accept(d *Destination, rcs []store.Receipt, durable bool) bool {
+	rc := &rcs[0]
 	f, root := m.form(d.Form), rc.Sums.Root()
 	switch {
 	case f == nil:
@@ -145,6 +146,17 @@ func (m *Manifest) accept(d *Destination, rc *store.Receipt, durable bool) bool 
 	}
 	d.State, d.Durable, d.Time = Verified, durable, rc.Time
 	d.Address, d.Fingerprint = rc.Address, rc.Fingerprint
+	d.Leaves = nil
+	if len(rcs) == 1 && rc.Leaf == d.Node {
+		return true
+	}
+	for i := range rcs {
+		l := Leaf{ID: rcs[i].Leaf, Time: rcs[i].Time, Address: rcs[i].Address, Fingerprint: rcs[i].Fingerprint}
+		d.Leaves = append(d.Leaves, l)
+		if l.Time.Before(d.Time) {
+			d.Time = l.Time
+		}
+	}
 	return true
 }
 
@@ -159,7 +171,7 @@ func (n *node) recordLong(j *job) error {
 		return err
 	}
 	if ok && !m.Known(store.Plain) {
-		if err := r.recordSums(j.crate, j.receipt.Sums); err != nil {
+		if err := r.recordSums(j.crate, j.receipts[0].Sums); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	}, func([]store.PutResult, error) { late() })
 	for i, j := range jobs {
 		if j.err = err; err == nil {
-			j.take(id, results[i])
+			j.take(id, near, results[i])
 		}
 	}
 	if err == nil {
@@ -74,18 +75,27 @@ func (r *Router) equip(n *node, h *handle, k class, j *job) {
 	}
 }
 
-// take notes a store's answer for a job.
-func (j *job) take(leaf store.NodeID, res store.PutResult) {
+// take notes a store's answer for a job. A node on this machine is the leaf itself; one that
+// is not may have passed the crate on, and then tells of the leaves that have it.
+func (j *job) take(leaf store.NodeID, near bool, res store.PutResult) {
 	if j.err = res.Err; j.err != nil {
 		return
 	}
 	for _, rc := range res.Receipts {
-		if rc.Leaf == leaf && rc.Sums.Valid() && rc.Sums.Size == j.size {
-			j.receipt = rc
+		switch {
+		case !rc.Sums.Valid() || rc.Sums.Size != j.size || near && rc.Leaf != leaf || rc.Leaf.IsZero() || len(j.receipts) == MaxLeaves:
+			continue
+		case len(j.receipts) > 0 && rc.Sums.Root() != j.receipts[0].Sums.Root():
+			j.receipts, j.err = nil, &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the leaves behind the node have different bytes"}
 			return
+		case slices.ContainsFunc(j.receipts, func(o store.Receipt) bool { return o.Leaf == rc.Leaf }):
+			continue
 		}
+		j.receipts = append(j.receipts, rc)
 	}
-	j.err = &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the node gave no receipt that fits"}
+	if len(j.receipts) == 0 {
+		j.err = &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the node gave no receipt that fits"}
+	}
 }
 
 // spent takes what the store acknowledged off the grant.
@@ -94,7 +104,7 @@ func (n *node) spent(grant store.ReservationID, jobs []*job) {
 	defer n.r.mu.Unlock()
 	for _, j := range jobs {
 		if j.err == nil && n.grant.id == grant {
-			n.grant.stored(j.charge)
+			n.grant.stored(j.charge, n.r.clock.Boot())
 		}
 	}
 }
@@ -231,10 +241,11 @@ func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant stor
 		res.Err = &store.Error{Kind: store.Corrupt, Op: opRepair, Subject: j.crate.String(), Detail: "its checksums were never recorded"}
 		return res
 	}
-	nonce := newNonce()
+	nonce, proven := newNonce(), false
 	if got, err := st.Verify(ctx, j.crate, 0, j.size, nonce); err == nil {
 		if !n.near() && n.r.refuted(ctx, j, nonce, got) {
 			n.r.log.WithFields(logrus.Fields{"node": n.name, "crate": j.crate}).Warn("a node says that it has verified a copy and can't prove it")
+			proven = true // the source was read for it
 		} else if res.Receipts, res.Err = st.Put(ctx, j.request(grant)); store.KindOf(res.Err) != store.Conflict {
 			return res
 		}
@@ -242,8 +253,10 @@ func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant stor
 		res.Err = err
 		return res
 	}
-	if res.Err = n.r.provable(ctx, j); res.Err != nil {
-		return res
+	if !proven {
+		if res.Err = n.r.provable(ctx, j); res.Err != nil {
+			return res
+		}
 	}
 	if res.Err = st.Discard(ctx, store.DiscardRequest{Crate: j.crate, Holder: n.r.o.Owner}); res.Err != nil {
 		return res

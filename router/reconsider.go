@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"stasis/router/place"
@@ -49,19 +50,32 @@ func (r *Router) drawMore(ctx context.Context, m *Manifest, policy Policy, copie
 	return r.Draw(ctx, q)
 }
 
-// placesOf is how many places a crate has, or is going to have, that are not given up.
+// placesOf is how many places a crate has, or is going to have, that are not given up. Two
+// ways to one leaf are one place; a node that passes crates on is as many as have it there.
 func (r *Router) placesOf(m *Manifest) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	places := 0
-	for _, d := range m.Destinations {
+	var seen []store.NodeID
+	for i := range m.Destinations {
+		d := &m.Destinations[i]
 		n := r.byID[d.Node]
 		if n == nil || d.State == Verified && !d.Durable {
 			continue
 		}
-		if h := n.health(); h == place.Online || h == place.Silent {
-			places++
+		if h := n.health(); h != place.Online && h != place.Silent {
+			continue
 		}
+		if d.State != Verified {
+			places++
+			continue
+		}
+		d.eachLeaf(func(id store.NodeID) {
+			if !slices.Contains(seen, id) {
+				seen = append(seen, id)
+				places++
+			}
+		})
 	}
 	return places
 }

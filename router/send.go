@@ -21,8 +21,8 @@ type job struct {
 	cramped  bool          // a repair for which there is no space: it can only turn out to be needless
 	foretold *store.Digest // what the node must get, where no receipt says so yet
 
-	receipt store.Receipt
-	err     error
+	receipts []store.Receipt // at least one unless err, of the same bytes, a leaf each
+	err      error
 	// What became of it, when the ledger was told.
 	stale    bool // nothing is left to be sent: dead, retired or there already
 	mismatch bool // the bytes were others than those recorded

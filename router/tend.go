@@ -62,21 +62,50 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 // reserve makes the call. The store is told first what lies in bodies that it will
 // adopt, lest it count them twice.
 func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID, bytes int64) (store.Share, error) {
-	owner := n.r.o.Owner
+	rq := n.terms(id, bytes)
 	n.asks(true)
 	defer n.asks(false)
 	shares, err := call(ctx, n, h, limit, "reserve space", func(ctx context.Context, st store.Store) ([]store.Share, error) {
 		n.tellResident(h)
-		return st.Reserve(ctx, store.ReserveRequest{ID: id, Holder: owner, Bytes: bytes, Lease: GrantLease})
+		return st.Reserve(ctx, rq)
 	}, nil)
 	if err != nil {
 		return store.Share{}, err
 	}
-	if len(shares) != 1 || shares[0].Leaf != n.id {
+	return n.shareOf(shares)
+}
+
+// shareOf makes one share of what a node answered. One that delegates answers for each leaf:
+// what all of them have promised counts.
+func (n *node) shareOf(shares []store.Share) (store.Share, error) {
+	if len(shares) == 0 || n.near() && (len(shares) > 1 || shares[0].Leaf != n.nodeID()) {
 		return store.Share{}, &store.Error{Kind: store.Invalid, Op: "reserve space", Subject: fmt.Sprintf("on node %q", n.name),
 			Detail: fmt.Sprintf("it answered with %d shares", len(shares))}
 	}
-	return shares[0], nil
+	out := shares[0]
+	for _, s := range shares[1:] {
+		out.Bytes, out.Drawn = min(out.Bytes, s.Bytes), max(out.Drawn, s.Drawn)
+	}
+	return out, nil
+}
+
+// terms is the request for a grant. A peer may pass on what it gets: not to a place that
+// this router sends to itself, which would be no further copy, and not in a circle.
+func (n *node) terms(id store.ReservationID, bytes int64) store.ReserveRequest {
+	r := n.r
+	rq := store.ReserveRequest{ID: id, Holder: r.o.Owner, Bytes: bytes, Lease: GrantLease}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if local(n.spec.Kind) {
+		return rq
+	}
+	for _, o := range r.nodes {
+		if o != n && !o.id.IsZero() && o.id != n.id && o.configured && len(rq.Exclude) < MaxDestinations {
+			rq.Exclude = append(rq.Exclude, o.id)
+		}
+	}
+	rq.Path, rq.Hops = r.via, r.hops
+	return rq
 }
 
 // asks notes that a question about space is under way, or no more.
@@ -223,10 +252,11 @@ func (n *node) tendGrant(ctx context.Context) error {
 	want := target(n.status.Free + max(0, g.room()-g.promised))
 	spare := g.room() - g.promised
 	due := now-g.renewed >= GrantRenew && g.id != (store.ReservationID{})
+	doubtful := g.unsure && now-g.stirred >= GrantSure
 	promised := g.promised
 	r.mu.Unlock()
 	switch {
-	case spare < 0, spare < want/2, spare > 2*want, due:
+	case spare < 0, spare < want/2, spare > 2*want, due, doubtful:
 		err := n.resize(ctx, GrantLimit, promised+want)
 		if store.KindOf(err) != store.NoSpace && store.KindOf(err) != store.Quota {
 			return err
