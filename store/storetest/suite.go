@@ -36,6 +36,11 @@ type Instance struct {
 	Damage func(t testing.TB, crate store.CrateID, offset int64)
 	// AdoptDir is a directory from which the store adopts files.
 	AdoptDir string
+	// Leaves is on how many leaves the store keeps each crate; 0 means 1.
+	Leaves int
+	// Settles says that what the store has free comes to rest some time after a call: it holds
+	// space of others ahead of need.
+	Settles bool
 	// OneHolder says that the store knows who holds its reservations, whatever a request
 	// says.
 	OneHolder bool
@@ -272,6 +277,21 @@ type account struct{ used, reserved, free, crates int64 }
 
 func (e *env) account() account {
 	e.Helper()
+	now := e.accountNow()
+	if !e.inst.Settles {
+		return now
+	}
+	for same, end := 0, time.Now().Add(patience); same < 5 && time.Now().Before(end); same++ {
+		time.Sleep(10 * time.Millisecond)
+		if next := e.accountNow(); next != now {
+			now, same = next, -1
+		}
+	}
+	return now
+}
+
+func (e *env) accountNow() account {
+	e.Helper()
 	st := e.status()
 	return account{st.Used, st.Reserved, st.Free, st.Crates}
 }
@@ -279,7 +299,11 @@ func (e *env) account() account {
 // unchanged checks that the accounts are what they were.
 func (e *env) unchanged(was account) {
 	e.Helper()
-	if now := e.account(); now != was {
+	now := e.account()
+	for end := time.Now().Add(patience); now != was && e.inst.Settles && time.Now().Before(end); {
+		now = e.account()
+	}
+	if now != was {
 		e.Errorf("accounts are %+v, were %+v", now, was)
 	}
 }
