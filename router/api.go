@@ -34,6 +34,8 @@ type Options struct {
 	CacheDiskBytes int64
 	// CacheFloor is how much it leaves free of its filesystem; 0 means CacheFloor.
 	CacheFloor int64
+	// Tokens are those by which nodes may know this history beside the router's own.
+	Tokens []store.Token
 	// TakeOver is a person's decision that this mount may use nodes that another
 	// history of its vault used last.
 	TakeOver bool

@@ -68,6 +68,8 @@ const (
 	MaxReads = 32
 	// EventRetry is the longest pause before a node is listened to again.
 	EventRetry = 30 * time.Second
+	// MaxPath is how many stores are told of as those that a crate came through.
+	MaxPath = 256
 	// MaxHops is how many peers one after the other may pass a crate on.
 	MaxHops = 4
 	// CloseLimit bounds the closing of one store.

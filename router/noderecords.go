@@ -114,6 +114,7 @@ func (r *Router) mint() error {
 	if err != nil || r.o.ReadOnly {
 		return err
 	}
+	r.tokens = append(r.tokens, r.o.Tokens...)
 	r.token = store.NewToken()
 	_, err = r.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(tokenKey(r.token), encodeTime(tokenVersion, r.clock.Now()))

@@ -49,8 +49,10 @@ type Router struct {
 	again   chan struct{}              // an audit is called for
 	rotten  map[store.CrateID]struct{} // bodies whose bytes came out wrong
 	holds   map[string]hold            // by the name of the node; some may be over
-	via     []store.NodeID             // the stores that what is sent here came through; not changed in place
-	hops    int                        // how many more it may come through
+	// self, via and hops are what Via was told; zero for a vault's router.
+	self store.NodeID
+	via  [][]store.NodeID
+	hops int
 	// foretold are the digests that nodes not on this machine must get of crates of which no
 	// receipt is in.
 	foretold map[store.CrateID]store.Digest

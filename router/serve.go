@@ -12,17 +12,38 @@ import (
 
 // What a store over a router needs beside what a vault does; see package depot.
 
-// Via says through which stores what is kept here came, and through how many more it may go:
-// peers are told, so that nothing goes in a circle. It holds for all that is sent from then
-// on; peers whose grants were asked for otherwise are asked again.
-func (r *Router) Via(path []store.NodeID, hops int) {
+// Via says through which stores what is kept here came, self last, and through how many more
+// it may go: peers are told, so that nothing goes in a circle. A peer that stands in a path gets
+// nothing that came that way, and is not told of that path. It holds for all that is sent from
+// then on; peers whose grants were asked for otherwise are asked again.
+func (r *Router) Via(self store.NodeID, paths [][]store.NodeID, hops int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Equal(path, r.via) && hops == r.hops {
+	same := func(a, b []store.NodeID) bool { return slices.Equal(a, b) }
+	if self == r.self && slices.EqualFunc(paths, r.via, same) && hops == r.hops {
 		return
 	}
-	r.via, r.hops = path, hops
+	r.self, r.via, r.hops = self, paths, hops
 	r.askAgain(nil)
+}
+
+// pathTo is through which stores what a peer gets from here may have come. Called with mu held.
+func (r *Router) pathTo(peer store.NodeID) []store.NodeID {
+	if r.self.IsZero() {
+		return nil
+	}
+	path := []store.NodeID{r.self}
+	for _, p := range r.via {
+		if slices.Contains(p, peer) {
+			continue
+		}
+		for _, id := range p {
+			if !slices.Contains(path, id) && len(path) < MaxPath {
+				path = append(path, id)
+			}
+		}
+	}
+	return path
 }
 
 // askAgain has the grants of all peers but one asked for again, as the terms have changed.
@@ -257,4 +278,21 @@ func (r *Router) Prove(ctx context.Context, id store.CrateID, offset, length int
 		return store.Digest{}, r.unread(&m, errs)
 	}
 	return *proof, nil
+}
+
+// Found records a crate that a leaf has, by its receipt, where nothing is recorded of it.
+func (r *Router) Found(id store.CrateID, origin uint64, rc store.Receipt, wanted int) error {
+	m := Manifest{Crate: id, Size: rc.Sums.Size, Origin: origin, Created: r.clock.Now(), Wanted: wanted,
+		Forms: []FormInfo{{Form: store.Plain, Size: rc.Sums.Size}}, Destinations: []Destination{{Node: rc.Leaf}}}
+	m.accept(&m.Destinations[0], []store.Receipt{rc}, true)
+	if m.Size > store.BlockSize {
+		if err := r.recordSums(id, rc.Sums); err != nil {
+			return err
+		}
+	}
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
+		tx.Put(manifestKey(id), m.encode())
+		return nil
+	})
+	return err
 }

@@ -40,7 +40,18 @@ func (r *Router) NodeName(id store.NodeID) string {
 // Status tells of every node, the configured ones first and in order. Nodes that
 // answer within StatusLimit are told of with fresh figures, the others as last heard.
 func (r *Router) Status(ctx context.Context) []NodeStatus {
-	r.refresh(ctx)
+	r.refresh(ctx, func(*node) bool { return true })
+	return r.tellAll()
+}
+
+// StatusNear is Status with fresh figures of this machine's nodes alone. What a peer is asked
+// for may make it ask in turn.
+func (r *Router) StatusNear(ctx context.Context) []NodeStatus {
+	r.refresh(ctx, (*node).near)
+	return r.tellAll()
+}
+
+func (r *Router) tellAll() []NodeStatus {
 	dead := r.countDead()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,8 +100,8 @@ func (r *Router) silentNodes() int {
 	return silent
 }
 
-// refresh asks the nodes for their figures.
-func (r *Router) refresh(ctx context.Context) {
+// refresh asks some nodes for their figures.
+func (r *Router) refresh(ctx context.Context, which func(*node) bool) {
 	r.mu.Lock()
 	nodes := append([]*node(nil), r.nodes...)
 	r.mu.Unlock()
@@ -99,7 +110,7 @@ func (r *Router) refresh(ctx context.Context) {
 		r.mu.Lock()
 		h := n.online()
 		r.mu.Unlock()
-		if h == nil {
+		if h == nil || !which(n) {
 			continue
 		}
 		wg.Go(func() {

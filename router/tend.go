@@ -104,7 +104,7 @@ func (n *node) terms(id store.ReservationID, bytes int64) store.ReserveRequest {
 			rq.Exclude = append(rq.Exclude, o.id)
 		}
 	}
-	rq.Path, rq.Hops = r.via, r.hops
+	rq.Path, rq.Hops = r.pathTo(n.id), r.hops
 	return rq
 }
 

@@ -37,6 +37,12 @@ type Options struct {
 	Log logrus.FieldLogger
 	// Clock is what leases are counted on; nil: the system's.
 	Clock booking.Clock
+	// Former, unless nil, is the leaf of one of the nodes, open and admitted, which was served
+	// alone until now, under the same ID: a depot that is new takes over what it has. It
+	// is closed by Open.
+	Former store.Store
+	// Tokens are those by which the nodes may know this history beside the router's own.
+	Tokens []store.Token
 	// TakeOver is a person's decision that this store may use nodes that another history of it
 	// used last.
 	TakeOver bool
@@ -59,6 +65,10 @@ type Store struct {
 	puts   map[store.CrateID]*arrival // under way
 	closed bool
 	busy   sync.WaitGroup // calls under way; Add with mu held and not closed
+
+	changed chan struct{} // holds one value when the crates are to be looked through
+	cancel  context.CancelFunc
+	mending sync.WaitGroup
 }
 
 var (
@@ -73,7 +83,7 @@ const opOpen = "open the depot"
 // them, or all, are away is no error.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Ledger == nil || o.ID.IsZero() || o.Dir == "" {
-		return nil, &store.Error{Kind: store.Invalid, Op: opOpen, Detail: "it has no ledger, id or directory"}
+		return nil, errors.Join(&store.Error{Kind: store.Invalid, Op: opOpen, Detail: "it has no ledger, id or directory"}, closeFormer(o.Former))
 	}
 	if o.Clock == nil {
 		o.Clock = booking.System
@@ -84,19 +94,32 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = l
 	}
 	s := &Store{o: o, log: o.Log, policy: o.Policy, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
-		holds: make(map[store.ReservationID]*hold), puts: make(map[store.CrateID]*arrival)}
-	if err := s.emptyDir(); err != nil {
-		return nil, err
+		holds: make(map[store.ReservationID]*hold), puts: make(map[store.CrateID]*arrival), changed: make(chan struct{}, 1)}
+	err := s.emptyDir()
+	if err == nil {
+		s.router, err = router.New(router.Options{Ledger: o.Ledger, Owner: o.Owner, Bodies: s, BodyDir: o.Dir, Observer: s, Log: o.Log,
+			Tokens: o.Tokens, TakeOver: o.TakeOver})
 	}
-	var err error
-	s.router, err = router.New(router.Options{Ledger: o.Ledger, Owner: o.Owner, Bodies: s, BodyDir: o.Dir, Observer: s, Log: o.Log, TakeOver: o.TakeOver})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeFormer(o.Former))
 	}
-	if err := s.load(ctx); err != nil {
+	err = errors.Join(s.make(ctx), closeFormer(o.Former))
+	if err == nil {
+		err = s.load(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	ctx, s.cancel = context.WithCancel(context.Background())
+	s.mending.Go(func() { s.mend(ctx) })
 	return s, nil
+}
+
+func closeFormer(f store.Store) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
 }
 
 // load does one thing after the other.
@@ -184,6 +207,7 @@ func (s *Store) SetNodes(nodes []router.NodeSpec, policy router.Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = policy
+	s.stir()
 	return nil
 }
 
@@ -209,6 +233,10 @@ func (s *Store) Close() error {
 	s.busy.Wait()
 	if was {
 		return nil
+	}
+	if s.cancel != nil {
+		s.cancel()
+		s.mending.Wait()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()

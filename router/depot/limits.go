@@ -20,6 +20,15 @@ const (
 	SilentPatience = 5 * time.Second
 	// BatchPuts is how many crates of a batch are on their way at a time.
 	BatchPuts = 128
+	// MendEvery is how often all crates are looked through for copies that nobody is going to
+	// make, MendFirst how long after the start for the first time, and MendRetry when again
+	// if there was no room for all. MendRefusals in a row end a look; MendPause is how long a change
+	// waits for others.
+	MendPause    = 200 * time.Millisecond
+	MendEvery    = time.Hour
+	MendFirst    = 5 * time.Second
+	MendRetry    = time.Minute
+	MendRefusals = 8
 	// undoLimit bounds what is done for a caller who has gone.
 	undoLimit = 10 * time.Second
 	// closeLimit bounds the closing, once the calls under way have ended.

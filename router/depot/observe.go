@@ -30,7 +30,7 @@ func (s *Store) Retired(m router.Manifest) { s.tell(m, true) }
 func (s *Store) Adopted(store.CrateID, store.NodeID) {}
 
 // NodesChanged is router.Observer's.
-func (s *Store) NodesChanged() {}
+func (s *Store) NodesChanged() { s.stir() }
 
 func (s *Store) tell(m router.Manifest, retired bool) {
 	s.mu.Lock()

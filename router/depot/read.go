@@ -261,7 +261,7 @@ func (s *Store) Status(ctx context.Context) (store.Status, error) {
 	out := store.Status{Leaf: s.o.ID, Durable: true, Used: u.Used, Reserved: u.Reserved, Crates: u.Crates}
 	var free []int64
 	bounded := true
-	for _, n := range s.router.Status(ctx) {
+	for _, n := range s.router.StatusNear(ctx) {
 		if !n.Configured || !n.Durable {
 			continue
 		}

@@ -218,12 +218,13 @@ func (s *Store) excluded(ask terms) []store.NodeID {
 // tellVia has the router tell peers through which stores that came which is kept here.
 func (s *Store) tellVia() {
 	s.mu.Lock()
-	path, hops := []store.NodeID{s.o.ID}, router.MaxHops
+	hops := router.MaxHops
 	var holds []*hold
 	for _, h := range s.holds {
 		holds = append(holds, h)
 	}
 	s.mu.Unlock()
+	var paths [][]store.NodeID
 	for _, h := range holds {
 		h.mu.Lock()
 		ask := h.ask
@@ -231,15 +232,16 @@ func (s *Store) tellVia() {
 		if ask.hops > 0 { // else nothing of it goes to peers
 			hops = min(hops, ask.hops)
 		}
-		for _, id := range ask.path {
-			if !slices.Contains(path, id) && len(path) < maxIDs {
-				path = append(path, id)
-			}
+		path := slices.SortedFunc(slices.Values(ask.path), byID)
+		if len(path) > 0 && !slices.ContainsFunc(paths, func(p []store.NodeID) bool { return slices.Equal(p, path) }) {
+			paths = append(paths, path)
 		}
 	}
-	slices.SortFunc(path, func(a, b store.NodeID) int { return slices.Compare(a[:], b[:]) })
-	s.router.Via(path, hops-1)
+	slices.SortFunc(paths, func(a, b []store.NodeID) int { return slices.CompareFunc(a, b, byID) })
+	s.router.Via(s.o.ID, paths, hops-1)
 }
+
+func byID(a, b store.NodeID) int { return slices.Compare(a[:], b[:]) }
 
 // DeleteTerms is booking.Journal's.
 func (j *journal) DeleteTerms(ctx context.Context, id store.ReservationID) error {
