@@ -46,9 +46,6 @@ func nodeAddCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if t.peer {
-				return fmt.Errorf("the peer %s keeps its crates on one node, which %s says", t.state, filepath.Join(t.state, config.PeerFileName))
-			}
 			return nodeAdd(cmd, t, a)
 		}}
 	cmd.Flags().StringVar(&capacity, "capacity", "", "use at most `SIZE` there, like 500GiB; a directory may leave it out")
@@ -157,11 +154,13 @@ func nodeAdd(cmd *cobra.Command, t target, a api.NodeAddArgs) error {
 	if r.Address != "" {
 		again += " at " + r.Address
 		if r.Quota > 0 {
-			again += fmt.Sprintf(", where this vault may use %s", size(r.Quota))
+			again += fmt.Sprintf(", where this %s may use %s", t.kind(), size(r.Quota))
 		}
 	}
 	next := ""
-	if r.Durable > r.Copies && a.Kind != config.KindMemory {
+	if r.Durable > r.Copies && a.Kind != config.KindMemory && t.peer {
+		next = fmt.Sprintf(" Each crate is kept as %s; for more set copies = %d in %s and send the peer a SIGHUP.", count(int64(r.Copies), "copy"), r.Copies+1, filepath.Join(t.state, config.PeerFileName))
+	} else if r.Durable > r.Copies && a.Kind != config.KindMemory {
 		next = fmt.Sprintf(" Each file is kept as %s; for more: stasis policy set %s --copies %d", count(int64(r.Copies), "copy"), t.name(), r.Copies+1)
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "Added node %q%s.%s\n", a.Name, again, next)
@@ -202,9 +201,6 @@ fall below its wanted copies, unless forced, and always if it has an only copy.`
 			if err != nil {
 				return err
 			}
-			if t.peer {
-				return fmt.Errorf("the peer %s keeps its crates on one node, which %s says", t.state, filepath.Join(t.state, config.PeerFileName))
-			}
 			return nodeRemove(cmd, t, api.NodeRemoveArgs{Name: args[1], Force: force, DryRun: dryRun})
 		}}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what it means")
@@ -217,12 +213,16 @@ func nodeRemove(cmd *cobra.Command, t target, a api.NodeRemoveArgs) error {
 	if err := t.ask(cmd.Context(), question{op: api.OpNodeRemove, args: a, result: &r, alone: operate}); err != nil {
 		return err
 	}
+	what := "file"
+	if t.peer {
+		what = "crate" // a peer knows of no files
+	}
 	means := []string{fmt.Sprintf("%s, %s", count(r.Crates, "crate"), size(r.Bytes))}
 	if r.Below > 0 {
-		means = append(means, fmt.Sprintf("%s %s below the wanted copies", count(r.Below, "file"), agree(r.Below, "falls", "fall")))
+		means = append(means, fmt.Sprintf("%s %s below the wanted copies", count(r.Below, what), agree(r.Below, "falls", "fall")))
 	}
 	if r.Only > 0 {
-		means = append(means, fmt.Sprintf("%s %s only copy there", count(r.Only, "file"), agree(r.Only, "has its", "have their")))
+		means = append(means, fmt.Sprintf("%s %s only copy there", count(r.Only, what), agree(r.Only, "has its", "have their")))
 	}
 	if r.Unsent > 0 {
 		means = append(means, fmt.Sprintf("%s not sent there yet", count(r.Unsent, "crate")))
@@ -230,7 +230,7 @@ func nodeRemove(cmd *cobra.Command, t target, a api.NodeRemoveArgs) error {
 	text := fmt.Sprintf("node %q: %s", a.Name, strings.Join(means, "; "))
 	switch {
 	case r.Refusing && r.Only > 0:
-		text += ". It can't be removed before they have copies elsewhere: add a node and raise copies, or remove the files"
+		text += ". It can't be removed before they have copies elsewhere: add a node and raise copies, or remove what is kept there"
 	case r.Refusing:
 		text += ". Add another node first, or use --force"
 	}

@@ -144,26 +144,7 @@ func (h *Host) fenceStore(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	var known []store.Token
-	err := h.each(key(tableToken), func(k, _ []byte) error {
-		if len(k) != 2+len(store.Token{}) {
-			return damaged("a token")
-		}
-		known = append(known, store.Token(k[2:]))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	next := store.NewToken()
-	err = h.change(ctx, func(tx *ledger.Tx) error {
-		tx.Put(key(tableToken, next[:]), encodeDrawn(h.o.Clock.Wall().Unix()))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return f.Fence(ctx, known, next, h.o.TakeOver)
+	return admit(ctx, h.db, f, h.o.Clock, h.o.TakeOver)
 }
 
 // change makes an update and waits until it survives a power cut.
@@ -177,9 +158,13 @@ func (h *Host) change(ctx context.Context, fn func(tx *ledger.Tx) error) error {
 
 // each gives the pairs whose keys begin with prefix, in order.
 func (h *Host) each(prefix []byte, fn func(k, v []byte) error) error {
+	return eachIn(h.space, prefix, fn)
+}
+
+func eachIn(space *ledger.Space, prefix []byte, fn func(k, v []byte) error) error {
 	from, to := prefix, after(prefix)
 	for {
-		pairs, err := h.space.Scan(from, to, ledger.MaxScan)
+		pairs, err := space.Scan(from, to, ledger.MaxScan)
 		if err != nil {
 			return err
 		}

@@ -40,8 +40,20 @@ const DefaultPeer = `# This peer's settings: where it keeps the crates that vaul
 # reads the file again on SIGHUP. What it does not understand it refuses, and goes on with
 # the settings it had. Relative paths count from this file, ~/ is your home.
 #
-# kind      directory (one file a crate), container (all in one file), memory (never counted)
+# With more than one node, each crate is kept on as many of them as copies says; what goes to
+# a node that is a peer itself is passed on to it.
+#
+#   stasis node add THIS-DIRECTORY second directory /media/second/stasis
+#   stasis node add THIS-DIRECTORY far peer INVITE
+#
+# kind      directory (one file a crate), container (all in one file), memory (never counted),
+#           grpc or http (a further peer: address = "host:port", peer = its fingerprint)
 # capacity  what stasis may use there, like "500GiB"; a directory may leave it out
+# zone      a name for places that can be lost together; rate: the most to send there; both
+#           where there are several nodes
+
+copies = 1
+
 [[node]]
 name = "` + DefaultNode + `"
 kind = "directory"

@@ -9,6 +9,8 @@ import (
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/control"
 	"stasis/peer/host"
+	"stasis/router"
+	"stasis/router/depot"
 	"stasis/store"
 )
 
@@ -31,7 +33,8 @@ func (p *Peer) check(ctx context.Context, a api.CheckArgs, progress control.Prog
 	if h == nil {
 		return nil, p.keeper.state().Err
 	}
-	c := &checker{host: h, read: a.Read, progress: progress}
+	// Of several nodes the router reads every copy, not the owners' view of them one.
+	c := &checker{host: h, read: a.Read && p.keeper.depot() == nil, progress: progress}
 	owners, err := h.Owners(ctx)
 	if err != nil {
 		return nil, err
@@ -51,6 +54,12 @@ func (p *Peer) check(ctx context.Context, a api.CheckArgs, progress control.Prog
 			return nil, err
 		}
 	}
+	if d := p.keeper.depot(); d != nil {
+		if err := c.nodes(ctx, d, a.Read); err != nil {
+			return nil, err
+		}
+		return c.result, nil
+	}
 	st, err := h.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -59,6 +68,20 @@ func (p *Peer) check(ctx context.Context, a api.CheckArgs, progress control.Prog
 		err = c.note("%s on the node that the ledger does not know, or that came in the meantime", counted(more, "crate is", "crates are"))
 	}
 	return c.result, err
+}
+
+// nodes compares the router's manifests with what each node has.
+func (c *checker) nodes(ctx context.Context, d *depot.Store, read bool) error {
+	var failed error
+	sum, err := d.Router().Check(ctx, read, func(f router.Finding) {
+		if failed == nil {
+			failed = c.progress(api.Finding{Problem: f.Problem, Text: f.Text})
+		}
+	})
+	c.result.Copies = sum.Copies
+	c.result.Bytes += sum.Bytes
+	c.result.Problems += sum.Problems
+	return errors.Join(err, failed)
 }
 
 func (c *checker) note(format string, args ...any) error {

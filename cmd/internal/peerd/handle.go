@@ -24,6 +24,10 @@ func (p *Peer) Handle(ctx context.Context, op string, args json.RawMessage, prog
 		return control.With(op, args, func(a api.CheckArgs) (any, error) { return p.check(ctx, a, progress) })
 	case api.OpInvite:
 		return control.With(op, args, func(a api.InviteArgs) (any, error) { return p.invite(ctx, a) })
+	case api.OpNodeAdd:
+		return control.With(op, args, func(a api.NodeAddArgs) (any, error) { return p.nodeAdd(ctx, a) })
+	case api.OpNodeRemove:
+		return control.With(op, args, func(a api.NodeRemoveArgs) (any, error) { return p.nodeRemove(ctx, a) })
 	case api.OpOwners:
 		return p.owners(ctx)
 	case api.OpRevoke:

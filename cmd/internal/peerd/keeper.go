@@ -3,15 +3,13 @@ package peerd
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/nodes"
 	"stasis/peer/host"
+	"stasis/router/depot"
 	"stasis/store"
 )
 
@@ -122,8 +120,9 @@ func (k *keeper) lookLocked(ctx context.Context) (err error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	if s, err = k.store.Status(limited); err != nil && limited.Err() == nil {
-		k.shut(ctx, 0)
+	s, err = k.store.Status(limited)
+	if _, several := k.store.(*depot.Store); !several && err != nil && limited.Err() == nil {
+		k.shut(ctx, 0) // a router looks for its nodes itself
 	}
 	return err
 }
@@ -133,19 +132,43 @@ func (k *keeper) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
 	p := k.p
-	n := p.settings.Load().Nodes[0]
+	c := p.settings.Load()
 	k.stale = false
-	s, err := nodes.Open(ctx, n, p.leaf, p.identity, p.log)
+	s, err := k.openStore(ctx, c)
 	if err != nil {
 		return err
 	}
-	h, err := host.Open(ctx, host.Options{Ledger: p.ledger, Store: s, Spool: p.spool(n), Identity: p.identity, Log: p.log, TakeOver: p.o.TakeOver})
+	h, err := host.Open(ctx, host.Options{Ledger: p.ledger, Store: s, Spool: p.spool(c), Identity: p.identity, Log: p.log, TakeOver: p.o.TakeOver})
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
 	k.store = s
 	k.gate.set(h)
 	return nil
+}
+
+// openStore opens the node, or the router over several.
+func (k *keeper) openStore(ctx context.Context, c *config.Config) (store.Store, error) {
+	several, err := k.p.delegates(c)
+	if err != nil {
+		return nil, err
+	}
+	if !several {
+		return nodes.Open(ctx, c.Nodes[0], k.p.leaf, k.p.identity, k.p.log)
+	}
+	d, err := k.p.openDepot(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// depot gives the router over several nodes, while it is open; nil if there is none.
+func (k *keeper) depot() *depot.Store {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, _ := k.store.(*depot.Store)
+	return d
 }
 
 // shut closes host and store, after what is under way or after limit. Called with mu
@@ -191,19 +214,4 @@ func (k *keeper) state() NodeState {
 	k.telling.Lock()
 	defer k.telling.Unlock()
 	return k.node
-}
-
-// spool is the directory for uploads that are not complete: on the node's filesystem, so
-// that it can adopt them.
-func (p *Peer) spool(n config.Node) string {
-	own := filepath.Join(p.o.State, spoolName)
-	if n.Kind != config.KindDirectory || sameDevice(p.o.State, n.Path) || unix.Access(filepath.Dir(n.Path), unix.W_OK) != nil {
-		return own
-	}
-	return n.Path + "." + spoolName
-}
-
-func sameDevice(a, b string) bool {
-	var x, y unix.Stat_t
-	return unix.Stat(a, &x) == nil && unix.Stat(b, &y) == nil && x.Dev == y.Dev
 }

@@ -35,6 +35,7 @@ type Peer struct {
 	leaf     store.NodeID
 	ledger   *ledger.DB
 	settings atomic.Pointer[config.Config]
+	editing  sync.Mutex // held while peer.toml is edited
 	keeper   *keeper
 	servers  []running
 	serving  sync.WaitGroup

@@ -241,11 +241,9 @@ func TestSettingsThatAreRefused(t *testing.T) {
 	node := "[[node]]\nname = \"a\"\nkind = \"directory\"\npath = \"/x/a\"\n"
 	for name, c := range map[string]struct{ text, want string }{
 		"none":    {"copies = 1\n", "there is no [[node]]"},
-		"two":     {node + strings.ReplaceAll(node, "a\"", "b\""), ":5: a peer keeps its crates on one node"},
-		"copies":  {"copies = 2\n" + node, "keeps each crate once"},
+		"twice":   {node + node, "two nodes have the name"},
 		"rate":    {node + "rate = \"20MiB/s\"\n", "has no rate"},
 		"zone":    {node + "zone = \"z\"\n", "has no zone"},
-		"peer":    {"[[node]]\nname = \"a\"\nkind = \"grpc\"\naddress = \"h:1\"\npeer = \"" + strings.Repeat("a", 52) + "\"\n", "can't be another peer"},
 		"ledger":  {strings.Replace(node, "/x/a", "ledger/x", 1), "lie one in the other"},
 		"unknown": {"copis = 1\n", "did you mean"},
 	} {

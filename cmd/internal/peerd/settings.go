@@ -2,7 +2,6 @@ package peerd
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ func (p *Peer) readSettings() (*config.Config, error) {
 		c, err = config.LoadPeer(path)
 	}
 	if err == nil {
-		err = oneNode(path, c)
+		err = fit(path, c)
 	}
 	if err == nil {
 		err = p.checkPlaces(c)
@@ -27,35 +26,25 @@ func (p *Peer) readSettings() (*config.Config, error) {
 	return c, err
 }
 
-// oneNode refuses what this peer can't do: it keeps every crate once, on one node of its
-// own machine.
-func oneNode(path string, c *config.Config) error {
-	refuse := func(line int, hint, format string, args ...any) error {
-		return &config.Error{File: path, Line: line, Message: fmt.Sprintf(format, args...), Hint: hint}
+// fit refuses what a peer can't do.
+func fit(path string, c *config.Config) error {
+	if len(c.Nodes) == 0 {
+		return &config.Error{File: path, Message: "there is no [[node]]", Hint: "add one, or remove the file for the default"}
 	}
-	switch {
-	case len(c.Nodes) == 0:
-		return refuse(0, "add one, or remove the file for the default", "there is no [[node]]")
-	case len(c.Nodes) > 1:
-		return refuse(c.Nodes[1].Line(), "run a second peer for it", "a peer keeps its crates on one node, and this is the second")
-	case c.Copies > 1:
-		return refuse(0, "let the vault have its copies on several peers", "copies = %d, but a peer keeps each crate once", c.Copies)
-	}
-	n := c.Nodes[0]
-	switch {
-	case n.Remote():
-		return refuse(n.Line(), "its kind is one of directory, container, memory", "the node of a peer can't be another peer")
-	case n.Rate > 0:
-		return refuse(n.Line(), "set it where the vault has this peer as a node", "the node of a peer has no rate")
-	case n.Zone != "":
-		return refuse(n.Line(), "set it where the vault has this peer as a node", "the node of a peer has no zone")
+	if n := c.Nodes[0]; len(c.Nodes) == 1 && !n.Remote() && c.Copies == 1 {
+		switch {
+		case n.Rate > 0:
+			return &config.Error{File: path, Line: n.Line(), Message: "the only node of a peer has no rate", Hint: "set it where the vault has this peer as a node"}
+		case n.Zone != "":
+			return &config.Error{File: path, Line: n.Line(), Message: "the only node of a peer has no zone", Hint: "set it where the vault has this peer as a node"}
+		}
 	}
 	return nil
 }
 
 func (p *Peer) checkPlaces(c *config.Config) error {
 	var taken []nodes.Place
-	for _, name := range []string{ledgerName, spoolName} {
+	for _, name := range []string{ledgerName, spoolName, passingName} {
 		taken = append(taken, nodes.Place{Name: "the peer's " + name, Path: filepath.Join(p.o.State, name)})
 	}
 	return nodes.Guard{State: p.o.State, NoMount: true}.Check(c.Nodes, taken)
@@ -67,8 +56,13 @@ func (p *Peer) Reload() error {
 	if err != nil {
 		return err
 	}
-	if old := p.settings.Swap(c); !old.Equal(c) {
-		p.keeper.reopen()
+	old := p.settings.Swap(c)
+	if old.Equal(c) {
+		return nil
 	}
+	if d := p.keeper.depot(); d != nil {
+		return d.SetNodes(p.specs(c), policyOf(c))
+	}
+	p.keeper.reopen()
 	return nil
 }

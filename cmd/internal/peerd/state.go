@@ -22,6 +22,8 @@ import (
 const (
 	ledgerName = "ledger"
 	spoolName  = "spool"
+	// passingName is the directory of crates on their way to several nodes.
+	passingName = "passing"
 	// servedName is the file that says where the peer listened last, for invites that are
 	// made while it does not run.
 	servedName = "served"
@@ -32,7 +34,7 @@ const stateName = "stasis-peer"
 
 // ours are the names that a state directory may hold before it is one.
 var ours = map[string]bool{
-	config.PeerFileName: true, identity.FileName: true, statedir.LeafName: true, ledgerName: true, spoolName: true, servedName: true,
+	config.PeerFileName: true, identity.FileName: true, statedir.LeafName: true, ledgerName: true, spoolName: true, passingName: true, servedName: true,
 	"nodes": true, statedir.LogName: true, statedir.LogName + statedir.OldSuffix: true, statedir.LockName: true,
 	"control.sock": true, "lost+found": true,
 }
@@ -126,24 +128,8 @@ func (p *Peer) make(ctx context.Context, c *config.Config) (err error) {
 	if p.identity, err = statedir.NewKey(dir); err != nil {
 		return err
 	}
-	n := c.Nodes[0]
-	if n.Path != "" && mounts.Within(n.Path, dir) {
-		if err := os.MkdirAll(filepath.Dir(n.Path), 0o700); err != nil {
-			return fmt.Errorf("make node %q: %w", n.Name, err)
-		}
-	}
-	if n.Path == "" {
-		p.leaf = store.NewNodeID()
-	} else {
-		known := false
-		if p.leaf, known, err = nodes.Initialise(n, p.identity.Owner()); err != nil {
-			return err
-		}
-		if _, gone := os.Lstat(p.ledgerPath()); known && errors.Is(gone, fs.ErrNotExist) {
-			if err := p.isEmpty(ctx, n); err != nil {
-				return err
-			}
-		}
+	if p.leaf, err = p.makeNodes(ctx, c); err != nil {
+		return err
 	}
 	settings := filepath.Join(dir, config.PeerFileName)
 	if _, err := os.Lstat(settings); errors.Is(err, fs.ErrNotExist) {
@@ -154,10 +140,39 @@ func (p *Peer) make(ctx context.Context, c *config.Config) (err error) {
 	return config.Write(filepath.Join(dir, statedir.LeafName), []byte(p.leaf.String()+"\n"))
 }
 
+// makeNodes makes the stores of the nodes on this machine, and gives the id under which the
+// peer is a node of its vaults: that of its only node, or one of its own.
+func (p *Peer) makeNodes(ctx context.Context, c *config.Config) (leaf store.NodeID, err error) {
+	for _, n := range c.Nodes {
+		if n.Path == "" {
+			continue
+		}
+		if mounts.Within(n.Path, p.o.State) {
+			if err := os.MkdirAll(filepath.Dir(n.Path), 0o700); err != nil {
+				return leaf, fmt.Errorf("make node %q: %w", n.Name, err)
+			}
+		}
+		id, known, err := nodes.Initialise(n, p.identity.Owner())
+		if err != nil {
+			return leaf, err
+		}
+		if _, gone := os.Lstat(p.ledgerPath()); known && errors.Is(gone, fs.ErrNotExist) {
+			if err := p.isEmpty(ctx, n, id); err != nil {
+				return leaf, err
+			}
+		}
+		leaf = id
+	}
+	if len(c.Nodes) > 1 || c.Copies > 1 || c.Nodes[0].Path == "" {
+		leaf = store.NewNodeID()
+	}
+	return leaf, nil
+}
+
 // isEmpty wants a store of a making that was cut off: one that holds crates means that
 // the peer is not new, and that its ledger is gone.
-func (p *Peer) isEmpty(ctx context.Context, n config.Node) error {
-	s, err := nodes.Open(ctx, n, p.leaf, p.identity, p.log)
+func (p *Peer) isEmpty(ctx context.Context, n config.Node, id store.NodeID) error {
+	s, err := nodes.Open(ctx, n, id, p.identity, p.log)
 	if err != nil {
 		return err
 	}

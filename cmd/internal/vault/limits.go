@@ -18,11 +18,6 @@ const (
 	// riskAge is how long the count of files is used whose only copy is on a node that is
 	// away.
 	riskAge = time.Minute
-	// redeemLimit bounds the redeeming of an invite at one address.
-	redeemLimit = 20 * time.Second
-	// maxCalled is the longest name under which a vault makes itself known to a peer, in
-	// bytes.
-	maxCalled = 200
 	// maxStates is the most states one find asks for.
 	maxStates = 8
 )

@@ -22,11 +22,16 @@ func (v *Vault) nodeAdd(ctx context.Context, a api.NodeAddArgs) (any, error) {
 	var id store.NodeID
 	if a.Kind == api.KindPeer {
 		// An invite is good for one vault: what can be refused is refused before it is used.
-		if err := v.freeName(a.Name); err != nil {
+		others := v.settings.Load()
+		if err := nodes.FreeName(others, a.Name); err != nil {
 			return nil, err
 		}
+		at := v.o.Mountpoint
+		if at == "" {
+			at = v.o.State
+		}
 		var err error
-		if n, id, r.Quota, err = v.redeem(ctx, n, a); err != nil {
+		if n, id, r.Quota, err = nodes.Redeem(ctx, n, a, others.Nodes, nodes.Called(at), v.identity, v.log); err != nil {
 			return nil, err
 		}
 		r.Address = n.Address
@@ -87,48 +92,9 @@ func (v *Vault) join(ctx context.Context, n config.Node, id store.NodeID) error 
 	}
 }
 
-// freeName refuses the name of a node that there is.
-func (v *Vault) freeName(name string) error {
-	if _, taken := v.settings.Load().Node(name); taken {
-		return &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", name),
-			Detail: "there is a node of that name", Hint: "choose another name"}
-	}
-	return nil
-}
-
 // withNode is a configuration and one more node, checked as if it stood in the file.
 func (v *Vault) withNode(c *config.Config, n config.Node) (*config.Config, error) {
-	path := v.settingsPath()
-	if err := v.freeName(n.Name); err != nil {
-		return nil, err
-	}
-	for _, o := range c.Nodes {
-		if o.Path == n.Path && n.Path != "" {
-			return nil, &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", n.Name),
-				Detail: fmt.Sprintf("node %q is at %s already", o.Name, o.Path), Hint: "a second way to one place is no second copy"}
-		}
-		if o.Peer == n.Peer && n.Peer != "" {
-			return nil, samePeer(n.Name, o)
-		}
-	}
-	// What the file would refuse alone is refused in the same words, without a line.
-	text, err := config.AddNode(path, nil, n)
-	if err == nil {
-		_, err = config.Parse(path, text)
-	}
-	if err != nil {
-		var fault *config.Error
-		if errors.As(err, &fault) {
-			err = &store.Error{Kind: store.Invalid, Op: "add node", Subject: fmt.Sprintf("%q", n.Name), Detail: fault.Message, Hint: fault.Hint}
-		}
-		return nil, err
-	}
-	more := *c
-	more.Nodes = append(append([]config.Node{}, c.Nodes...), n)
-	if len(more.Nodes) > config.MaxNodes {
-		return nil, &store.Error{Kind: store.Invalid, Op: "add node", Detail: fmt.Sprintf("a vault has at most %d nodes", config.MaxNodes)}
-	}
-	return &more, nil
+	return nodes.With(c, n, v.settingsPath(), config.Parse)
 }
 
 // pause has nothing sent to a node, or to any.

@@ -26,7 +26,7 @@ func (v *Vault) specs(c *config.Config) []router.NodeSpec {
 func (v *Vault) spec(n config.Node) router.NodeSpec {
 	return router.NodeSpec{
 		Name: n.Name, Kind: n.Kind, Zone: n.Zone, Durable: n.Durable(), Rate: n.Rate,
-		Settings: fmt.Sprintf("%s %d %s%s %s", n.Kind, n.Capacity, n.Path, n.Address, n.Peer),
+		Settings: nodes.Settings(n),
 		Open: func(ctx context.Context, want store.NodeID) (store.Store, error) {
 			s, err := v.openStore(ctx, n, want)
 			if nodes.HeldElsewhere(n, want, err) {

@@ -8,6 +8,7 @@ import (
 
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/nodes"
 	"stasis/fs"
 	"stasis/router"
 )
@@ -17,8 +18,8 @@ func (v *Vault) status(ctx context.Context) (*api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes := v.router.Status(ctx)
-	risk := v.onlyThere(ctx, nodes, sum.Files)
+	all := v.router.Status(ctx)
+	risk := v.onlyThere(ctx, all, sum.Files)
 	pending := v.router.Pending()
 	s := &api.Status{
 		Schema: api.Schema, Files: sum.Files, Bytes: sum.Bytes, Copies: v.settings.Load().Copies, Open: sum.Open,
@@ -31,33 +32,11 @@ func (v *Vault) status(ctx context.Context) (*api.Status, error) {
 	if !pending.Oldest.IsZero() {
 		s.Pending.OldestSeconds = max(0, int64(time.Since(pending.Oldest).Seconds()))
 	}
-	for _, n := range nodes {
-		s.Nodes = append(s.Nodes, v.nodeStatus(n))
+	for _, n := range all {
+		s.Nodes = append(s.Nodes, nodes.Tell(n, v.settings.Load(), config.FileName))
 	}
 	s.State, s.Reason = judge(s, sum, risk)
 	return s, nil
-}
-
-func (v *Vault) nodeStatus(n router.NodeStatus) api.Node {
-	out := api.Node{
-		Name: n.Name, Kind: n.Kind, Zone: n.Zone, State: string(n.State), Durable: n.Durable,
-		Crates: n.Crates, Bytes: n.Bytes, Capacity: n.Capacity, Free: n.Free, Reserved: n.Reserved,
-		PendingCrates: n.PendingCrates, PendingBytes: n.PendingBytes, LastError: n.LastError, Warning: n.Warning,
-		Paused: n.Paused, PausedUntil: n.PausedUntil,
-	}
-	if !n.ID.IsZero() {
-		out.ID = n.ID.String()
-	}
-	if c, ok := v.settings.Load().Node(n.Name); ok {
-		out.Path, out.Address, out.Peer = c.Path, c.Address, c.Peer
-	} else {
-		out.Warning = "not in vault.toml any more; `stasis node remove` forgets it"
-	}
-	if n.Damage > 0 && out.LastError == "" {
-		// Mended or not: a disk that rots is one to look at.
-		out.LastError = fmt.Sprintf("%s found damaged since it was opened; see `stasis check --read`, and look at the disk", counted(n.Damage, "place was", "places were"))
-	}
-	return out
 }
 
 // judge says whether all is safe, in a word and in a sentence.

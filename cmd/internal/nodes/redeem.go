@@ -1,4 +1,4 @@
-package vault
+package nodes
 
 import (
 	"context"
@@ -8,23 +8,45 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
-	"stasis/cmd/internal/nodes"
+	"stasis/peer/identity"
 	"stasis/peer/invite"
 	"stasis/peer/wire"
 	"stasis/store"
 )
 
-// redeem redeems an invite in the vault's name and completes the node: its protocol, the
-// address that answered, the fingerprint.
-func (v *Vault) redeem(ctx context.Context, n config.Node, a api.NodeAddArgs) (config.Node, store.NodeID, int64, error) {
+const (
+	// redeemLimit bounds the redeeming of an invite at one address.
+	redeemLimit = 20 * time.Second
+	// maxCalled is the longest name under which somebody makes itself known to a peer, in
+	// bytes.
+	maxCalled = 200
+)
+
+// Called is what a peer's person sees of whoever redeems an invite: this machine, and a path
+// on it.
+func Called(at string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "?"
+	}
+	name := host + ":" + at
+	return name[:min(len(name), maxCalled)]
+}
+
+// Redeem redeems an invite in the name of an identity, which the peer's person sees as called,
+// and completes the node: its protocol, the address that answered, the fingerprint. others are
+// the nodes there are. It gives the peer's leaf, and the quota in bytes.
+func Redeem(ctx context.Context, n config.Node, a api.NodeAddArgs, others []config.Node, called string, own identity.Identity, log logrus.FieldLogger) (config.Node, store.NodeID, int64, error) {
 	var leaf store.NodeID
 	in, err := invite.Parse(a.Invite)
 	if err != nil {
 		return n, leaf, 0, err
 	}
-	for _, o := range v.settings.Load().Nodes {
+	for _, o := range others {
 		if o.Peer == in.Fingerprint {
 			return n, leaf, 0, samePeer(n.Name, o)
 		}
@@ -36,7 +58,7 @@ func (v *Vault) redeem(ctx context.Context, n config.Node, a api.NodeAddArgs) (c
 	n.Peer = in.Fingerprint
 	var errs []error
 	for _, n.Address = range addresses {
-		r, err := v.redeemAt(ctx, n, in)
+		r, err := redeemAt(ctx, n, in, called, own, log)
 		if err == nil {
 			return n, r.Leaf, r.Quota, nil
 		}
@@ -73,17 +95,17 @@ func protocol(in invite.Invite, wanted string) (kind string, addresses []string,
 	return kind, addresses, nil
 }
 
-func (v *Vault) redeemAt(ctx context.Context, n config.Node, in invite.Invite) (wire.Redeemed, error) {
+func redeemAt(ctx context.Context, n config.Node, in invite.Invite, called string, own identity.Identity, log logrus.FieldLogger) (wire.Redeemed, error) {
 	ctx, cancel := context.WithTimeout(ctx, redeemLimit)
 	defer cancel()
-	p, err := nodes.Dial(n, v.identity, v.log)
+	p, err := Dial(n, own, log)
 	if err != nil {
 		return wire.Redeemed{}, err
 	}
 	defer p.Close() // there is nothing under way
 	r, err := p.Redeem(ctx, wire.Redeem{
-		Secret: in.Secret[:], Owner: v.identity.Owner(), Name: v.called(),
-		Signature: v.identity.SignRedeem(in.Secret[:], v.identity.Fingerprint()),
+		Secret: in.Secret[:], Owner: own.Owner(), Name: called,
+		Signature: own.SignRedeem(in.Secret[:], own.Fingerprint()),
 	})
 	var e *store.Error
 	if errors.As(err, &e) && e.Kind == store.Unavailable && e.Hint == "" {
@@ -99,21 +121,7 @@ func refusedInvite(err error) bool {
 	return errors.As(err, &e) && strings.HasPrefix(e.Op, "redeem")
 }
 
-// called is what the peer's person sees of this vault: machine and mountpoint.
-func (v *Vault) called() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "?"
-	}
-	at := v.o.Mountpoint
-	if at == "" {
-		at = v.o.State
-	}
-	name := host + ":" + at
-	return name[:min(len(name), maxCalled)]
-}
-
 func samePeer(name string, o config.Node) error {
 	return &store.Error{Kind: store.Conflict, Op: "add node", Subject: fmt.Sprintf("%q", name),
-		Detail: fmt.Sprintf("node %q is that peer already, at %s", o.Name, o.Address), Hint: "a second way to one place is no second copy; if the peer has moved, change its address in vault.toml"}
+		Detail: fmt.Sprintf("node %q is that peer already, at %s", o.Name, o.Address), Hint: "a second way to one place is no second copy; if the peer has moved, change its address in the settings"}
 }
