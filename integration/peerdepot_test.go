@@ -57,6 +57,15 @@ func settled(t *testing.T, p *harness.Peer, nodes int) {
 	})
 }
 
+// copiesBecome waits until a file has so many copies.
+func copiesBecome(t *testing.T, v *harness.Vault, name string, want int) {
+	t.Helper()
+	harness.Eventually(t, peerCaughtUp, fmt.Sprintf("%d copies of %s", want, name), func() (bool, string) {
+		got := v.Copies(name)
+		return got == want, fmt.Sprint(got)
+	})
+}
+
 // A peer passes what it gets on to a disk of its own and to two further peers, and the vault
 // counts each of these places once. Any one of them is enough to read everything.
 func TestPeerThatPassesOn(t *testing.T) {
@@ -86,6 +95,23 @@ func TestPeerThatPassesOn(t *testing.T) {
 	}
 	v.OK("check", v.Point, "--read")
 	front.OK("check", front.State, "--read")
+	// What comes later is counted later, and what goes is not counted any more.
+	back.Stop()
+	if err := os.WriteFile(v.Path("late"), []byte("late"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.Wait(time.Minute, "late")
+	if got := v.Copies("late"); got != 3 {
+		t.Errorf("late has %d copies while one place is away, want 3", got)
+	}
+	back.Start()
+	copiesBecome(t, v, "late", 4)
+	fourth := filepath.Join(front.Base, "fourth")
+	front.OK("node", "add", front.State, "fourth", "directory", fourth)
+	front.OK("node", "remove", front.State, "fourth")
+	if err := os.Remove(v.Path("late")); err != nil {
+		t.Fatal(err)
+	}
 	v.Unmount()
 	places := []place{
 		localPlace(t, "disk", filepath.Join(front.State, "nodes", "default")),
@@ -166,7 +192,9 @@ func TestPeerGetsASecondDisk(t *testing.T) {
 	if r := p.Stasis("node", "remove", p.State, "disk"); r.Code == 0 {
 		t.Errorf("a disk was removed, and crates fell below the wanted copies: %s", r.Stdout)
 	}
+	copiesBecome(t, v, "big", 3)
 	p.OK("node", "remove", p.State, "disk", "--force")
+	copiesBecome(t, v, "big", 2)
 	p.Stop()
 	p.Start()
 	if err := os.RemoveAll(filepath.Join(p.State, "nodes")); err != nil {

@@ -51,8 +51,11 @@ func (n *node) happened(h *handle, e store.Event) {
 			r.log.WithField("node", n.name).WithField("crate", *e.Crate).WithError(err).Error("record a damaged copy")
 			n.reconcile(h)
 		}
+	case e.Kind == store.EventCopies && e.Crate != nil:
+		n.recount(h, *e.Crate)
 	case e.Kind == store.EventGap:
 		n.reconcile(h)
+		n.recount(h, store.CrateID{})
 	case e.Kind == store.EventSpace:
 		r.mu.Lock()
 		n.wantRoom, n.short = 0, ""

@@ -181,6 +181,9 @@ const (
 const (
 	// MaxDestinations is how many destinations a manifest may have.
 	MaxDestinations = 24
+	// MaxRecounts is how many crates of which a node tells that their copies have changed wait to
+	// be asked after; more, and all it has are.
+	MaxRecounts = 4096
 	// MaxLeaves is how many leaves behind one node a manifest tells of; further ones do not
 	// count.
 	MaxLeaves = 16

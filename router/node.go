@@ -38,6 +38,8 @@ type node struct {
 
 	heardOf                 store.Cursor // the last event
 	comparing, compareAgain bool         // with what it lists
+	counting, countAll      bool         // where it has put what it passed on
+	uncounted               []store.CrateID
 
 	permitted context.Context // ends when sending is paused; nil: nothing was sent yet
 	revoke    context.CancelFunc

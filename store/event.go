@@ -15,6 +15,7 @@ const (
 	EventGap     = "gap"     // events were missed: compare by List
 	EventDamaged = "damaged" // a crate is damaged or gone
 	EventSpace   = "space"   // there is room again
+	EventCopies  = "copies"  // a crate is on other leaves than its receipts said: ask for them again
 )
 
 // Event is what a store says unasked.

@@ -59,6 +59,7 @@ type Host struct {
 	ctx    context.Context // ends when Close has waited long enough
 	cancel context.CancelCauseFunc
 	tended chan struct{}   // closed when the tending has ended
+	relays sync.WaitGroup  // what passes on the store's events
 	quit   context.Context // ends when it shall
 	stop   context.CancelFunc
 
@@ -116,6 +117,9 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		return nil, err
 	}
 	go h.tend()
+	if t, ok := o.Store.(store.Teller); ok {
+		h.relays.Go(func() { h.relay(t) })
+	}
 	return h, nil
 }
 
@@ -193,6 +197,7 @@ func (h *Host) Close(ctx context.Context) error {
 	}
 	h.stop()
 	<-h.tended
+	h.relays.Wait()
 	for _, o := range h.all() {
 		o.events.end()
 	}

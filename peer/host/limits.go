@@ -77,6 +77,13 @@ const (
 	// openLimit bounds what Open asks of the store.
 	openLimit = 20 * time.Second
 
+	// relayAhead is how many of the store's events are taken ahead of being passed on, relayGather
+	// how long others are waited for, and relayPause how long it is before a store is listened to
+	// again that broke off. Passing on has one part in relayShare of the time.
+	relayAhead  = 1024
+	relayGather = 200 * time.Millisecond
+	relayPause  = time.Second
+	relayShare  = 9
 	// EventsKept is how many events of an owner are remembered.
 	EventsKept = 256
 	// StreamsAnOwner is how many streams of events one owner may have.

@@ -182,6 +182,7 @@ const (
 	EventGap     = store.EventGap
 	EventDamaged = store.EventDamaged
 	EventSpace   = store.EventSpace
+	EventCopies  = store.EventCopies
 )
 
 // Empty is an answer without content.

@@ -66,6 +66,7 @@ type Store struct {
 	closed bool
 	busy   sync.WaitGroup // calls under way; Add with mu held and not closed
 
+	news    news
 	changed chan struct{} // holds one value when the crates are to be looked through
 	cancel  context.CancelFunc
 	mending sync.WaitGroup
@@ -95,6 +96,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{o: o, log: o.Log, policy: o.Policy, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
 		holds: make(map[store.ReservationID]*hold), puts: make(map[store.CrateID]*arrival), changed: make(chan struct{}, 1)}
+	s.news.init()
 	err := s.emptyDir()
 	if err == nil {
 		s.router, err = router.New(router.Options{Ledger: o.Ledger, Owner: o.Owner, Bodies: s, BodyDir: o.Dir, Observer: s, Log: o.Log,

@@ -29,6 +29,8 @@ const (
 	MendFirst    = 5 * time.Second
 	MendRetry    = time.Minute
 	MendRefusals = 8
+	// MaxNews is of how many crates at once it is remembered that their copies have changed.
+	MaxNews = 1 << 16
 	// undoLimit bounds what is done for a caller who has gone.
 	undoLimit = 10 * time.Second
 	// closeLimit bounds the closing, once the calls under way have ended.

@@ -30,7 +30,10 @@ func (s *Store) Retired(m router.Manifest) { s.tell(m, true) }
 func (s *Store) Adopted(store.CrateID, store.NodeID) {}
 
 // NodesChanged is router.Observer's.
-func (s *Store) NodesChanged() { s.stir() }
+func (s *Store) NodesChanged() {
+	s.stir()
+	s.news.room()
+}
 
 func (s *Store) tell(m router.Manifest, retired bool) {
 	s.mu.Lock()
@@ -38,5 +41,7 @@ func (s *Store) tell(m router.Manifest, retired bool) {
 	s.mu.Unlock()
 	if a != nil {
 		a.tell(m, retired)
+	} else {
+		s.news.add(m.Crate) // its sender has got its receipts
 	}
 }
