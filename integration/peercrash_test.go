@@ -34,9 +34,28 @@ const (
 // A peer is killed, or loses its power, amid puts, batches, discards and reservations:
 // what has a receipt is whole afterwards, what was discarded is gone, nothing else is
 // there, and the reservations are those that were given.
-func TestPeerCrash(t *testing.T) {
+func TestPeerCrash(t *testing.T) { peerCrashes(t, "") }
+
+// So it is with a peer that keeps everything on two nodes.
+func TestPeerWithSeveralNodesCrash(t *testing.T) {
+	peerCrashes(t, `copies = 2
+[[node]]
+name = "one"
+kind = "directory"
+path = "nodes/one"
+[[node]]
+name = "two"
+kind = "directory"
+path = "nodes/two"
+`)
+}
+
+func peerCrashes(t *testing.T, settings string) {
 	disk := harness.NewDisk(t, "xfs", 4<<30)
 	p := harness.NewPeerAt(t, filepath.Join(disk.Point, "peer"))
+	if settings != "" {
+		p.Settings("%s", settings)
+	}
 	p.Start()
 	r := harness.Rand(t)
 	var cut atomic.Bool
