@@ -60,8 +60,13 @@ func TestPeerLiesAmidARead(t *testing.T) {
 			}
 			l.readBeside(t, v, seed, size)
 			l.lies.Store(false)
-			drained(t, v, time.Minute)
+			drained(t, v, time.Duration(harness.Count(1, 5))*time.Minute)
 			everyFileHas(t, v, 2)
+			for _, n := range v.Status().Nodes {
+				if told := strings.Contains(n.LastError, "answers were wrong"); told != (n.Name == "liar") {
+					t.Errorf("of node %q the status says %q", n.Name, n.LastError)
+				}
+			}
 			v.OK("check", v.Point, "--read")
 			v.Unmount()
 		})

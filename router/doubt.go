@@ -13,6 +13,11 @@ func (r *Router) doubt(n *node, m *Manifest, err error) {
 		return
 	}
 	r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Warn("a copy is damaged; it is made again")
+	r.mu.Lock()
+	if k == store.Corrupt && !local(n.spec.Kind) {
+		n.wrong++
+	}
+	r.mu.Unlock()
 	if err := r.damaged(n, m.Crate); err != nil {
 		r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
 	}

@@ -191,6 +191,9 @@ func (n *node) state() (NodeState, string) {
 		return Full, n.short
 	}
 	if n.queue[small].crates+n.queue[large].crates == 0 {
+		if n.wrong > 0 {
+			return Online, fmt.Sprintf("%d of its answers were wrong since the vault was opened; what it has is made again, and somebody should look at its disk", n.wrong)
+		}
 		return Online, ""
 	}
 	if n.lastErr == "" {

@@ -9,7 +9,7 @@ import (
 const (
 	// PutPatience is how long a put waits, once a leaf has its crate, for the other nodes of its
 	// plan that answer; it asks the router every PutLook which do.
-	PutPatience = 10 * time.Second
+	PutPatience = time.Second
 	PutLook     = 250 * time.Millisecond
 	// PutLimit is how long a put waits for a first receipt, beside the time that its bytes take at
 	// PutRate, in bytes a second.

@@ -2,7 +2,8 @@
 // invited, and answers what the commands ask of it.
 //
 // Words. The state directory holds the peer's settings, key and ledger; see state.go. The
-// node is the store in which the peer keeps what vaults send it. The gate is what the
+// node is the store in which the peer keeps what vaults send it: a directory, a container, or a
+// router over several such and further peers (depot.go). The gate is what the
 // servers serve: the host over the node while that is there, and a refusal while it is
 // not.
 //
