@@ -63,6 +63,13 @@ func (p *Peer) nodeAdd(ctx context.Context, a api.NodeAddArgs) (any, error) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("the node is listed, but the peer's nodes are away at this moment: %v", err))
 		}
 	}
+	if d := p.keeper.depot(); d != nil {
+		for _, s := range d.Router().StatusNear(ctx) {
+			if s.Name == n.Name && s.Warning != "" {
+				r.Warnings = append(r.Warnings, s.Warning)
+			}
+		}
+	}
 	r.Copies = c.Copies
 	for _, o := range c.Nodes {
 		if o.Durable() {
