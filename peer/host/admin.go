@@ -284,7 +284,7 @@ func (h *Host) Redeem(ctx context.Context, r wire.Redeem, fingerprint string) (w
 		quota, err = h.redeem(ctx, r, sum)
 	}
 	if err != nil {
-		h.refusals.warn("an invite was refused", logrus.Fields{"fingerprint": fingerprint, "reason": err.Error()})
+		h.refusals.Warn("an invite was refused", logrus.Fields{"fingerprint": fingerprint, "reason": err.Error()})
 		if !errors.Is(err, store.Denied) && !errors.Is(err, store.Invalid) && !errors.Is(err, store.Quota) {
 			err = &store.Error{Kind: store.Unavailable, Op: opRedeem, Err: err}
 		}

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"stasis/peer/guard"
 	"stasis/peer/identity"
 	"stasis/peer/wire"
 	"stasis/store"
@@ -50,7 +50,7 @@ type Host struct {
 	adopter     store.Adopter // nil unless it adopts from the spool
 	leaf        store.NodeID
 	incarnation string
-	refusals    sparing
+	refusals    guard.Refusals
 
 	memory       *semaphore.Weighted // bytes of small crates
 	uploads      slots
@@ -101,7 +101,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	_, _ = rand.Read(incarnation[:]) // documented never to return an error
 	h := &Host{
 		o: o, log: o.Log, db: o.Ledger, space: o.Ledger.Space(ledger.Local), store: o.Store,
-		incarnation: hex.EncodeToString(incarnation[:]), refusals: sparing{log: o.Log},
+		incarnation: hex.EncodeToString(incarnation[:]), refusals: guard.Refusals{Log: o.Log},
 		memory: semaphore.NewWeighted(MemoryBytes), uploads: make(slots, UploadsAtOnce),
 		light: make(slots, LightAtOnce), heavy: make(slots, HeavyAtOnce),
 		owners: make(map[store.OwnerID]*owner), known: make(map[[32]byte]*owner),
@@ -254,31 +254,10 @@ func (h *Host) session(fingerprint string) (*Session, error) {
 		return nil, errClosed("open a session")
 	}
 	if o == nil || o.revoked() {
-		h.refusals.warn("a stranger was refused", logrus.Fields{"fingerprint": fingerprint, "revoked": o != nil})
+		h.refusals.Warn("a stranger was refused", logrus.Fields{"fingerprint": fingerprint, "revoked": o != nil})
 		return nil, denied("open a session")
 	}
 	return &Session{o: o}, nil
-}
-
-// sparing logs refusals, which anybody can cause at will, now and then.
-type sparing struct {
-	log     logrus.FieldLogger
-	mu      sync.Mutex
-	last    time.Time
-	skipped int
-}
-
-func (s *sparing) warn(message string, fields logrus.Fields) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.last) < logEvery {
-		s.skipped++
-		return
-	} else if s.last = now; s.skipped > 0 {
-		fields["others_since"] = s.skipped
-		s.skipped = 0
-	}
-	s.log.WithFields(fields).Warn(message)
 }
 
 // diskError gives an error of the spool a kind.

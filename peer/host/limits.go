@@ -3,6 +3,7 @@ package host
 import (
 	"time"
 
+	"stasis/peer/wire"
 	"stasis/store"
 )
 
@@ -16,7 +17,7 @@ const (
 	// MaxName is the longest name of an owner, in bytes.
 	MaxName = 256
 	// MaxFences is the most tokens that one Fence may name.
-	MaxFences = 1 << 16
+	MaxFences = wire.MaxTokens
 
 	// ReservationsAnOwner is how many reservations one owner may hold at once.
 	ReservationsAnOwner = 512
@@ -88,7 +89,4 @@ const (
 	EventsKept = 256
 	// StreamsAnOwner is how many streams of events one owner may have.
 	StreamsAnOwner = 8
-
-	// logEvery is how often a refusal of the same kind is logged.
-	logEvery = time.Second
 )

@@ -280,7 +280,7 @@ const opDiscard = "discard crate"
 func (s *Session) Discard(ctx context.Context, r store.DiscardRequest) error {
 	_, err := call(ctx, s, opDiscard, r.Crate.String(), true, func(ctx context.Context) (struct{}, error) {
 		if err := identity.VerifyDiscard(s.o.id, r.Crate, s.o.h.leaf, r.Signature); err != nil {
-			s.o.h.refusals.warn("a discard without its owner's signature was refused", map[string]any{"owner": s.o.id.String()[:16]})
+			s.o.h.refusals.Warn("a discard without its owner's signature was refused", map[string]any{"owner": s.o.id.String()[:16]})
 			return struct{}{}, err
 		}
 		return struct{}{}, s.o.discard(ctx, r.Crate)

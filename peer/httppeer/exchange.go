@@ -64,6 +64,13 @@ func (x *exchange) message(into any, most int64) error {
 	if x.r.ContentLength > most {
 		return malformed("%d bytes of JSON, the most is %d", x.r.ContentLength, most)
 	}
+	if n := x.r.ContentLength; x.session != nil && (n < 0 || n > maxStranger) {
+		done, err := x.remember(messageMemory)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	until := time.Now().Add(wire.StallLimit)
 	text, err := io.ReadAll(io.LimitReader(bounded{x, until}, most+1))
 	switch {
@@ -76,6 +83,14 @@ func (x *exchange) message(into any, most int64) error {
 		return malformed("the body is not the JSON of this resource: %v", err)
 	}
 	return nil
+}
+
+// remember takes memory for so many bytes, of the owner's part and of the whole.
+func (x *exchange) remember(bytes int64) (forget func(), err error) {
+	if err := x.s.memory.Acquire(x.r.Context(), x.fingerprint, bytes); err != nil {
+		return nil, err
+	}
+	return func() { x.s.memory.Release(x.fingerprint, bytes) }, nil
 }
 
 // crate is the id in the path.

@@ -318,14 +318,12 @@ func TestConnectionsAreBounded(t *testing.T) {
 		conn.Close()
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		s.links.mu.Lock()
-		n := len(s.links.of) + len(s.links.owners)
-		s.links.mu.Unlock()
-		if n == 0 {
+		owners, strangers := s.door.Inside()
+		if owners+strangers == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d links are counted, none is open", n)
+			t.Fatalf("%d connections of owners and %d of strangers are counted, none is open", owners, strangers)
 		}
 	}
 	if code := ask(); code != http.StatusNoContent {

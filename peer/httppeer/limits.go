@@ -7,11 +7,13 @@ import (
 )
 
 const (
-	// MaxConnections is how many connections a server has at a time, by default; one owner
-	// has at most half of them.
+	// MaxConnections is how many connections of owners a server has at a time, by default;
+	// one owner has at most half of them.
 	MaxConnections = 256
+	// Strangers is how many connections there are of those who are not known, or not yet.
+	Strangers = 128
 	// BatchMemory bounds what a server holds of requests, in bytes, by default: batches with
-	// their content, and long messages.
+	// their content, and long messages. One owner may have half of it.
 	BatchMemory = 256 << 20
 	// maxHeader is the most bytes in the header of a request, maxAnswerHeader in that of an
 	// answer.
@@ -20,8 +22,11 @@ const (
 	// maxMessage is the longest request in JSON, in bytes, but for those that say otherwise:
 	// wire.MaxIDs ids twice are 80 KiB.
 	maxMessage = 256 << 10
-	// maxStranger is the longest request of one who is not known, in bytes.
-	maxStranger = 16 << 10
+	// maxStranger is the longest request of one who is not known, in bytes. Longer ones of
+	// owners wait for memory, messageMemory each: while it is read and decoded a message takes
+	// some times its length.
+	maxStranger   = 16 << 10
+	messageMemory = 4 * maxMessage
 	// maxBatchHead is the longest head of a batch, in bytes: 512 crates of 250 bytes.
 	maxBatchHead = 256 << 10
 	// maxFailure is the longest answer that tells of an error, in bytes.

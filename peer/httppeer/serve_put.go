@@ -213,19 +213,21 @@ func giveUp(x *exchange) error {
 // batch receives many small crates, into memory that is bounded over all callers.
 func batch(x *exchange) error {
 	ctx := x.r.Context()
-	if err := x.s.memory.Acquire(ctx, maxBatchHead); err != nil {
+	forget, err := x.remember(maxBatchHead)
+	if err != nil {
 		return err
 	}
-	defer x.s.memory.Release(maxBatchHead)
+	defer forget()
 	body := bufio.NewReaderSize(bounded{x, time.Now().Add(wire.StallLimit)}, maxBatchHead)
 	head, total, err := readBatchHead(body)
 	if err != nil {
 		return err
 	}
-	if err := x.s.memory.Acquire(ctx, total); err != nil {
+	forgetAll, err := x.remember(total)
+	if err != nil {
 		return err
 	}
-	defer x.s.memory.Release(total)
+	defer forgetAll()
 	text := make([]byte, total)
 	until := time.Now().Add(wire.StallLimit + time.Duration(total/slowestBatch)*time.Second)
 	rest := io.MultiReader(io.LimitReader(body, int64(body.Buffered())), bounded{x, until})

@@ -14,9 +14,8 @@ import (
 	"sync"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sync/semaphore"
 
+	"stasis/peer/guard"
 	"stasis/peer/wire"
 	"stasis/store"
 )
@@ -29,19 +28,20 @@ type Options struct {
 	TLS         *tls.Config
 	Fingerprint func(*x509.Certificate) string
 	Log         logrus.FieldLogger
-	// Connections and Memory bound how many connections there are at a time and the content
-	// of batches, in bytes; 0 means MaxConnections and BatchMemory.
+	// Connections and Memory bound how many connections of owners there are at a time and the
+	// content of batches, in bytes; 0 means MaxConnections and BatchMemory.
 	Connections int
 	Memory      int64
 }
 
 // Server serves a wire.Service.
 type Server struct {
-	o      Options
-	http   *http.Server
-	mux    *http.ServeMux
-	memory *semaphore.Weighted
-	links  links
+	o        Options
+	http     *http.Server
+	mux      *http.ServeMux
+	door     *guard.Door
+	refusals guard.Refusals
+	memory   *guard.Shares // bytes
 	// draining ends what would go on for ever, ended all there is.
 	draining, ended context.Context
 	drain, end      context.CancelFunc
@@ -62,9 +62,10 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = logrus.StandardLogger()
 	}
-	o.Memory = max(o.Memory, wire.MaxBatchBytes+maxBatchHead, wire.MaxHead)
-	s := &Server{o: o, memory: semaphore.NewWeighted(o.Memory)}
-	s.links.most = max(1, o.Connections/2)
+	least := int64(wire.MaxBatchBytes + maxBatchHead)
+	o.Memory = max(o.Memory, least)
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, memory: guard.NewShares(o.Memory, max(o.Memory/2, least))}
+	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: max(1, o.Connections/2), Strangers: Strangers, Refusals: &s.refusals})
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.mux = s.routes()
@@ -72,8 +73,8 @@ func NewServer(o Options) *Server {
 	protocols.SetHTTP1(true)
 	s.http = &http.Server{
 		Handler: s, Protocols: protocols, ReadHeaderTimeout: headerLimit, IdleTimeout: idleLimit, MaxHeaderBytes: maxHeader,
-		BaseContext: func(net.Listener) context.Context { return s.ended }, ConnContext: withLink, ConnState: s.links.state,
-		ErrorLog: log.New(logWriter{o.Log}, "", 0),
+		BaseContext: func(net.Listener) context.Context { return s.ended }, ConnContext: withConn,
+		ErrorLog: log.New(logWriter{&s.refusals}, "", 0),
 	}
 	return s
 }
@@ -82,7 +83,7 @@ func NewServer(o Options) *Server {
 func (s *Server) Serve(l net.Listener) error {
 	c := s.o.TLS.Clone()
 	plainHTTP(c)
-	err := s.http.Serve(tls.NewListener(netutil.LimitListener(probing{l}, s.o.Connections), c))
+	err := s.http.Serve(tls.NewListener(s.door.Listen(probing{l}), c))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -153,10 +154,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit opens the session of whoever calls. Only to redeem an invite none is needed.
 func (s *Server) admit(x *exchange) error {
-	from := s.o.Log.WithField("from", x.r.RemoteAddr)
 	if x.r.TLS == nil || len(x.r.TLS.PeerCertificates) == 0 {
 		x.stranger = true
-		from.Warn("a caller without a certificate was refused")
+		x.refused(errors.New("there is no certificate"))
 		return denied()
 	}
 	x.fingerprint = s.o.Fingerprint(x.r.TLS.PeerCertificates[0])
@@ -167,15 +167,30 @@ func (s *Server) admit(x *exchange) error {
 	session, err := s.o.Service.Session(x.fingerprint)
 	if err != nil {
 		x.stranger = true
-		from.WithField("fingerprint", x.fingerprint).WithError(err).Warn("a caller was refused")
+		x.refused(err)
 		return err
 	}
-	if !s.links.claim(x.r.Context(), x.fingerprint) {
+	if c, ok := x.r.Context().Value(connKey{}).(*guard.Conn); ok && !c.Claim(x.fingerprint) {
 		x.stranger = true
 		return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: "too many connections of this owner"}
 	}
 	x.session = session
 	return nil
+}
+
+// refused logs a caller who has to go away.
+func (x *exchange) refused(err error) {
+	x.s.refusals.Warn("a caller was refused", logrus.Fields{"from": x.r.RemoteAddr, "fingerprint": x.fingerprint, logrus.ErrorKey: err})
+}
+
+// connKey is under which a request has its connection.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	if of := guard.Of(c); of != nil {
+		ctx = context.WithValue(ctx, connKey{}, of)
+	}
+	return ctx
 }
 
 func denied() error {
@@ -199,13 +214,15 @@ func (x *exchange) recovered() {
 }
 
 // logWriter takes the lines of net/http: of handshakes that failed, mostly.
-type logWriter struct{ log logrus.FieldLogger }
+type logWriter struct{ refusals *guard.Refusals }
 
 func (w logWriter) Write(p []byte) (int, error) {
-	if text := strings.TrimSpace(string(p)); strings.Contains(text, "TLS handshake error") && !strings.HasSuffix(text, ": EOF") {
-		w.log.Warn(text) // somebody without the right certificate, or no peer of ours at all
+	text := strings.TrimSpace(string(p))
+	if strings.Contains(text, "TLS handshake error") && !strings.HasSuffix(text, ": EOF") {
+		// Somebody without the right certificate, or no peer of ours at all.
+		w.refusals.Warn("a caller was refused", logrus.Fields{logrus.ErrorKey: text})
 	} else {
-		w.log.Debug(text)
+		w.refusals.Log.Debug(text)
 	}
 	return len(p), nil
 }

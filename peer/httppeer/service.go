@@ -3,6 +3,8 @@ package httppeer
 import (
 	"net/http"
 
+	"github.com/sirupsen/logrus"
+
 	"stasis/peer/wire"
 	"stasis/store"
 )
@@ -164,12 +166,8 @@ func report(x *exchange) error {
 }
 
 func fence(x *exchange) error {
-	if err := x.s.memory.Acquire(x.r.Context(), wire.MaxHead); err != nil {
-		return err
-	}
-	defer x.s.memory.Release(wire.MaxHead)
 	var in wire.Fence
-	if err := x.message(&in, wire.MaxHead); err != nil {
+	if err := x.message(&in, maxMessage); err != nil {
 		return err
 	}
 	if len(in.Known) > wire.MaxTokens {
@@ -189,7 +187,7 @@ func redeem(x *exchange) error {
 	}
 	out, err := x.s.o.Service.Redeem(x.r.Context(), in, x.fingerprint)
 	if err != nil {
-		x.s.o.Log.WithField("from", x.r.RemoteAddr).WithField("fingerprint", x.fingerprint).WithError(err).Warn("an invite was refused")
+		x.s.refusals.Warn("an invite was refused", logrus.Fields{"from": x.r.RemoteAddr, "fingerprint": x.fingerprint, logrus.ErrorKey: err})
 		return err
 	}
 	return x.answer(http.StatusOK, out)

@@ -33,8 +33,8 @@ const (
 	MaxReceipts = 64
 	// MaxIDs is the most ids in one list of a request.
 	MaxIDs = 1024
-	// MaxTokens is the most tokens a Fence may name.
-	MaxTokens = 1 << 16
+	// MaxTokens is the most tokens a Fence may name, the latest: 144 KiB of JSON.
+	MaxTokens = 4096
 	// MaxCursor is the longest cursor of a listing, in bytes.
 	MaxCursor = 256
 	// MaxText is the longest text in a message, in bytes.
