@@ -162,7 +162,7 @@ func (bareCodec) Unmarshal(mem.BufferSlice, any) error { return nil }
 // A stream of gRPC alone: what the protocol may cost is measured against it.
 func BenchmarkBareStream(b *testing.B) {
 	serverTLS, clientTLS, _ := wiretest.TLS(b)
-	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(serverTLS)), grpc.ForceServerCodecV2(bareCodec{}), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window))
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(serverTLS)), grpc.ForceServerCodecV2(bareCodec{}), grpc.InitialWindowSize(clientWindow), grpc.InitialConnWindowSize(clientWindow))
 	s.RegisterService(&grpc.ServiceDesc{ServiceName: "bare", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{StreamName: "put", ClientStreams: true,
 		Handler: func(_ any, st grpc.ServerStream) error {
 			for {
@@ -175,7 +175,7 @@ func BenchmarkBareStream(b *testing.B) {
 		}}}}, nil)
 	conn, err := grpc.NewClient("passthrough:///"+listen(b, s.Serve, s.Stop), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		Certificates: clientTLS.Certificates, InsecureSkipVerify: true})), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(bareCodec{})),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window))
+		grpc.WithInitialWindowSize(clientWindow), grpc.WithInitialConnWindowSize(clientWindow))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func Dial(o ClientOptions) (*Client, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: dialLimit,
 			Backoff: backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost}}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxFrame), grpc.MaxCallSendMsgSize(maxFrame)),
-		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), grpc.WithDisableServiceConfig(),
+		grpc.WithInitialWindowSize(clientWindow), grpc.WithInitialConnWindowSize(clientWindow), grpc.WithDisableServiceConfig(),
 	)
 	if err != nil {
 		return nil, &store.Error{Kind: store.Invalid, Op: "use the peer", Subject: "at " + o.Address, Err: err}

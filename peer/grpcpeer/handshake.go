@@ -13,7 +13,7 @@ import (
 	"stasis/store"
 )
 
-// handshakes are TLS credentials that tell why a handshake failed, which gRPC itself keeps
+// handshakes are the TLS credentials of a client. They tell why a handshake failed, which gRPC itself keeps
 // for its texts.
 type handshakes struct {
 	credentials.TransportCredentials
@@ -27,23 +27,9 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, c ne
 	return conn, info, err
 }
 
-// ServerHandshake is credentials.TransportCredentials'.
-func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := h.TransportCredentials.ServerHandshake(c)
-	h.ended(c.RemoteAddr(), err)
-	return conn, info, err
-}
-
 // Clone is credentials.TransportCredentials'.
 func (h *handshakes) Clone() credentials.TransportCredentials {
 	return &handshakes{h.TransportCredentials.Clone(), h.ended}
-}
-
-// refused logs callers whose handshake failed.
-func (s *Server) refused(remote net.Addr, err error) {
-	if err != nil {
-		s.o.Log.WithField("from", remote).WithError(err).Warn("a caller was refused")
-	}
 }
 
 // trouble remembers why the last attempt to connect failed.

@@ -9,15 +9,52 @@ import (
 const (
 	// maxFrame is the longest frame, in bytes.
 	maxFrame = frameHeader + wire.MaxHead + wire.MaxData
-	// MaxConnections is how many connections a server has at a time, by default.
-	MaxConnections = 256
+	// MaxRequest is the longest frame that a server takes, in bytes: a head, or the bulk bytes
+	// that are sent in one. Answers may be longer.
+	MaxRequest = frameHeader + max(maxRequestHead, wire.DataSize)
+	// maxRequestHead is the longest head of a request, in bytes: 512 crates of 250 bytes twice.
+	maxRequestHead = 256 << 10
+	// maxHeaders bounds the headers of a call, in bytes: they are held as long as it lasts.
+	maxHeaders = 8 << 10
+
+	// MaxConnections is how many connections of owners a server has at a time, by default;
+	// one owner has at most a part of them, 8: a vault uses one.
+	MaxConnections    = 128
+	connectionsAShare = 16
+	// Strangers is how many connections there are of those who are not known, or not yet.
+	Strangers = 64
 	// MaxStreams is how many calls one connection may have under way.
-	MaxStreams = 128
+	MaxStreams = 96
+	// CallsAtOnce is how many calls are under way over all owners, CallsAnOwner how many of
+	// one; further ones are refused. A vault makes 64, and listens.
+	CallsAtOnce  = 1024
+	CallsAnOwner = 128
+	// strangerCalls is how many calls one connection of a stranger may have under way.
+	strangerCalls = 2
 	// BatchMemory bounds the content of batches that a server holds, in bytes, by default.
+	// One owner may have half of it.
 	BatchMemory = 256 << 20
-	// window is the flow-control window of a stream and of a connection, in bytes, so that a
-	// fast link is not throttled by round trips.
-	window = 4 << 20
+	// slowestBatch is the slowest sender of a batch that holds memory, in bytes a second.
+	slowestBatch = 64 << 10
+	// Window is how many bytes a server takes on a stream that nobody has asked for yet: what
+	// a caller may leave with it on each of MaxStreams. It is the least that gRPC allows. A
+	// put asks for a frame at a time, which comes on top.
+	Window = 64 << 10
+	// connectionWindow is the same for a connection. It bounds no memory, as gRPC gives it
+	// back before anything is read; so it is wide.
+	connectionWindow = 4 << 20
+	// clientWindow is a client's, of a stream and of the connection, so that a fast link is
+	// not throttled by round trips.
+	clientWindow = 4 << 20
+
+	// smallFrame is the size, in bytes, below which a frame of HTTP/2 from a caller costs more
+	// than it brings. smallBurst of them are taken at once, and then one for each smallFrame
+	// bytes that move either way, beside smallRate a second: whoever sends more waits, and is
+	// cut off if he goes on for floodLimit. A client of ours sends two a call at most.
+	smallFrame = 4 << 10
+	smallBurst = 8 << 10
+	smallRate  = 1000
+	floodLimit = 5 * time.Second
 
 	// pingEvery is how often a server shows on a quiet link that it lives.
 	pingEvery = 2 * time.Second

@@ -16,10 +16,12 @@ import (
 // within runs one step of a stream. gRPC bounds it by the stream's context alone, so a step
 // that takes longer than StallLimit is left to end with the stream, which the error of the
 // handler brings about.
-func within(do func() error) error {
+func within(do func() error) error { return withinTime(wire.StallLimit, do) }
+
+func withinTime(limit time.Duration, do func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- do() }()
-	t := time.NewTimer(wire.StallLimit)
+	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case err := <-done:
@@ -30,9 +32,11 @@ func within(do func() error) error {
 }
 
 // receive gives the next frame of a caller.
-func receive(st grpc.ServerStream) (*frame, error) {
+func receive(st grpc.ServerStream) (*frame, error) { return receiveWithin(st, wire.StallLimit) }
+
+func receiveWithin(st grpc.ServerStream, limit time.Duration) (*frame, error) {
 	f := new(frame)
-	if err := within(func() error { return st.RecvMsg(f) }); err != nil {
+	if err := withinTime(limit, func() error { return st.RecvMsg(f) }); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -111,7 +115,7 @@ func sendHead(st grpc.ServerStream, message any) error {
 	if err != nil {
 		return err
 	}
-	return st.SendMsg(f)
+	return within(func() error { return st.SendMsg(f) })
 }
 
 // alive says from time to time that the server works, until stop.
@@ -153,10 +157,14 @@ func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	if err != nil {
 		return err
 	}
-	if err := s.memory.Acquire(st.Context(), total); err != nil {
+	who, err := callerOf(st.Context())
+	if err != nil {
 		return err
 	}
-	defer s.memory.Release(total)
+	if err := s.memory.Acquire(st.Context(), who.fingerprint, total); err != nil {
+		return err
+	}
+	defer s.memory.Release(who.fingerprint, total)
 	rs := make([]store.PutRequest, len(head.Crates))
 	content := make([]byte, total)
 	// Told only now, so that bytes are not sent before there is room for them.
@@ -167,7 +175,8 @@ func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	if err := st.SendMsg(begin); err != nil {
 		return err
 	}
-	in := &body{recv: func() (*frame, error) { return receive(st) }}
+	until := time.Now().Add(wire.StallLimit + time.Duration(total/slowestBatch)*time.Second)
+	in := &body{recv: func() (*frame, error) { return receiveWithin(st, min(wire.StallLimit, time.Until(until))) }}
 	defer in.Close()
 	if _, err := io.ReadFull(in, content); err != nil {
 		return &store.Error{Kind: store.Unavailable, Op: "receive a batch", Err: err}

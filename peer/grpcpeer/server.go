@@ -4,21 +4,18 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/peer"
 
+	"stasis/peer/guard"
 	"stasis/peer/wire"
-	"stasis/store"
 )
 
 // Options of a Server. Service, TLS and Fingerprint must be given.
@@ -29,17 +26,21 @@ type Options struct {
 	TLS         *tls.Config
 	Fingerprint func(*x509.Certificate) string
 	Log         logrus.FieldLogger
-	// Connections and Memory bound how many connections there are at a time and the content
-	// of batches, in bytes; 0 means MaxConnections and BatchMemory.
+	// Connections and Memory bound how many connections of owners there are at a time and the
+	// content of batches, in bytes; 0 means MaxConnections and BatchMemory.
 	Connections int
 	Memory      int64
 }
 
 // Server serves a wire.Service.
 type Server struct {
-	o      Options
-	grpc   *grpc.Server
-	memory *semaphore.Weighted
+	o        Options
+	grpc     *grpc.Server
+	door     *guard.Door
+	refusals guard.Refusals
+	memory   *guard.Shares // bytes
+	calls    *guard.Shares // of owners
+	knocks   *guard.Shares // calls of strangers, by their address and port
 }
 
 // NewServer makes a server. Serve runs it.
@@ -50,12 +51,17 @@ func NewServer(o Options) *Server {
 	if o.Memory == 0 {
 		o.Memory = BatchMemory
 	}
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
 	o.Memory = max(o.Memory, wire.MaxBatchBytes)
-	s := &Server{o: o, memory: semaphore.NewWeighted(o.Memory)}
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, memory: guard.NewShares(o.Memory, max(o.Memory/2, wire.MaxBatchBytes)),
+		calls: guard.NewShares(CallsAtOnce, CallsAnOwner), knocks: guard.NewShares(Strangers*strangerCalls, strangerCalls)}
+	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: max(1, o.Connections/connectionsAShare), Strangers: Strangers, Refusals: &s.refusals})
 	s.grpc = grpc.NewServer(
-		grpc.Creds(&handshakes{credentials.NewTLS(o.TLS), s.refused}), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(maxFrame), grpc.MaxSendMsgSize(maxFrame),
-		grpc.MaxConcurrentStreams(MaxStreams), grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
-		grpc.ConnectionTimeout(dialLimit), grpc.MaxHeaderListSize(64<<10),
+		grpc.Creds(&entrance{credentials.NewTLS(o.TLS), s}), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(MaxRequest), grpc.MaxSendMsgSize(maxFrame),
+		grpc.MaxConcurrentStreams(MaxStreams), grpc.StaticStreamWindowSize(Window), grpc.StaticConnWindowSize(connectionWindow),
+		grpc.ConnectionTimeout(dialLimit), grpc.MaxHeaderListSize(maxHeaders), grpc.InTapHandle(s.admit), experimental.BufferPool(received),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
 	)
@@ -64,9 +70,7 @@ func NewServer(o Options) *Server {
 }
 
 // Serve serves a listener until Close or Drain.
-func (s *Server) Serve(l net.Listener) error {
-	return s.grpc.Serve(netutil.LimitListener(l, s.o.Connections))
-}
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(s.door.Listen(l)) }
 
 // Drain takes no further calls and waits for those under way until ctx ends, which ends
 // them.
@@ -86,37 +90,6 @@ func (s *Server) Drain(ctx context.Context) {
 
 // Close ends everything at once.
 func (s *Server) Close() { s.grpc.Stop() }
-
-// fingerprint is that of the certificate the caller has shown.
-func (s *Server) fingerprint(ctx context.Context) (string, error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return "", denied()
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.PeerCertificates) == 0 {
-		s.o.Log.WithField("from", p.Addr).Warn("a caller without a certificate was refused")
-		return "", denied()
-	}
-	return s.o.Fingerprint(info.State.PeerCertificates[0]), nil
-}
-
-func denied() error {
-	return &store.Error{Kind: store.Denied, Op: "open a session", Hint: "redeem an invite of this peer first"}
-}
-
-func (s *Server) session(ctx context.Context) (wire.Session, error) {
-	fingerprint, err := s.fingerprint(ctx)
-	if err != nil {
-		return nil, err
-	}
-	session, err := s.o.Service.Session(fingerprint)
-	if errors.Is(err, store.Denied) {
-		p, _ := peer.FromContext(ctx)
-		s.o.Log.WithField("from", p.Addr).WithField("fingerprint", fingerprint).WithError(err).Warn("a caller was refused")
-	}
-	return session, err
-}
 
 // recovered turns a fault into an error of the one call it happened in.
 func recovered(err *error) {

@@ -5,11 +5,12 @@ import "time"
 const (
 	// openLimit bounds one attempt to open the node.
 	openLimit = 30 * time.Second
-	// grpcConnections and httpConnections are how many connections there are at a time. One
-	// of gRPC may hold 4 MiB that nobody has read yet.
+	// grpcConnections and httpConnections are how many connections owners have at a time; of
+	// gRPC one owner has 8, of HTTP half.
 	grpcConnections = 128
 	httpConnections = 256
-	// batchMemory bounds the content of batches that each protocol's server holds, in bytes.
+	// batchMemory bounds the content of batches that each protocol's server holds, in bytes;
+	// one owner has half.
 	batchMemory = 128 << 20
 	// glanceLimit is how long the node's answer is waited for by a person who asks.
 	glanceLimit = 3 * time.Second
