@@ -20,14 +20,9 @@ import (
 	"stasis/cmd/internal/statedir"
 )
 
-const (
-	// drainLimit is how long a peer that was told to end lets what is under way come to its
-	// end; what is cut off then goes on where it was at the next start.
-	drainLimit = 30 * time.Second
-	// memoryGoal is the memory, in bytes, above which the garbage collector works harder;
-	// $GOMEMLIMIT wins. What is held for callers at once is bounded below it by the servers.
-	memoryGoal = 1 << 30
-)
+// drainLimit is how long a peer that was told to end lets what is under way come to its end;
+// what is cut off then goes on where it was at the next start.
+const drainLimit = 30 * time.Second
 
 // daemon is a peer that serves.
 type daemon struct {
@@ -113,8 +108,13 @@ func resolve(o *options) (string, error) {
 
 // run serves until it is told to end, or can't go on.
 func (d *daemon) run(signals <-chan os.Signal) error {
+	rest := time.NewTicker(tidyEvery)
+	defer rest.Stop()
+	var m memory
 	for {
 		select {
+		case <-rest.C:
+			m.tidy()
 		case err := <-d.failed:
 			d.log.WithError(err).Error("a server has ended")
 			d.tell("STOPPING=1")

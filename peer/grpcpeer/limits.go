@@ -18,16 +18,17 @@ const (
 	maxHeaders = 8 << 10
 
 	// MaxConnections is how many connections of owners a server has at a time, by default;
-	// one owner has at most a part of them, 8: a vault uses one.
-	MaxConnections    = 128
-	connectionsAShare = 16
+	// one owner has at most ConnectionsAnOwner of them: a vault uses one.
+	MaxConnections     = 128
+	ConnectionsAnOwner = 8
 	// Strangers is how many connections there are of those who are not known, or not yet.
 	Strangers = 64
-	// MaxStreams is how many calls one connection may have under way.
-	MaxStreams = 96
+	// MaxStreams is how many calls one connection may have under way, those included whose
+	// answer is not taken. A vault makes 64, and listens.
+	MaxStreams = 72
 	// CallsAtOnce is how many calls are under way over all owners, CallsAnOwner how many of
-	// one; further ones are refused. A vault makes 64, and listens.
-	CallsAtOnce  = 1024
+	// one; further ones are refused.
+	CallsAtOnce  = 768
 	CallsAnOwner = 128
 	// strangerCalls is how many calls one connection of a stranger may have under way.
 	strangerCalls = 2

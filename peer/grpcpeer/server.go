@@ -57,7 +57,7 @@ func NewServer(o Options) *Server {
 	o.Memory = max(o.Memory, wire.MaxBatchBytes)
 	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, memory: guard.NewShares(o.Memory, max(o.Memory/2, wire.MaxBatchBytes)),
 		calls: guard.NewShares(CallsAtOnce, CallsAnOwner), knocks: guard.NewShares(Strangers*strangerCalls, strangerCalls)}
-	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: max(1, o.Connections/connectionsAShare), Strangers: Strangers, Refusals: &s.refusals})
+	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: min(o.Connections, ConnectionsAnOwner), Strangers: Strangers, Refusals: &s.refusals})
 	s.grpc = grpc.NewServer(
 		grpc.Creds(&entrance{credentials.NewTLS(o.TLS), s}), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(MaxRequest), grpc.MaxSendMsgSize(maxFrame),
 		grpc.MaxConcurrentStreams(MaxStreams), grpc.StaticStreamWindowSize(Window), grpc.StaticConnWindowSize(connectionWindow),

@@ -2,6 +2,20 @@ package peerd
 
 import "time"
 
+// What the limits add up to, in MiB, where every one is reached; see those of grpcpeer,
+// httppeer and host:
+//
+//	                                     one owner  all owners
+//	connections, calls nobody reads             60         820
+//	requests and answers under way              96         450
+//	batches and long messages                  128         256
+//	small crates, chunks of large ones          34         256
+//	all strangers together                      58          58
+//	                                           376       1,840
+//
+// Go's collector lets as much gather again before it works, up to the memoryGoal of the
+// daemon. Not in it are the system's buffers of connections.
+
 const (
 	// openLimit bounds one attempt to open the node.
 	openLimit = 30 * time.Second
