@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sys/unix"
 
+	"stasis/peer/grpcpeer"
+	"stasis/peer/host"
 	"stasis/peer/wire"
 	"stasis/store"
 )
@@ -36,6 +38,9 @@ type attack struct {
 	plain bool // without TLS
 	// few says that each connection does much; so there are fewer.
 	few bool
+	// share says that over gRPC there are no more than an owner may have, whose writes are
+	// then not held up by those of the others.
+	share bool
 	// slow says that its bytes cost the peer far more time than others, so that there are
 	// fewer.
 	slow bool
@@ -50,15 +55,15 @@ var attacks = []attack{
 	{name: "handshakes that never end", plain: true, takes: ofStrangers, http: halfHandshake, grpc: halfHandshake},
 	{name: "no certificate", as: bare, takes: ofStrangers, http: silence, grpc: silence},
 	{name: "strangers who say nothing", as: unknown, takes: ofStrangers, http: silence, grpc: silence},
-	{name: "strangers who fill what they may", as: unknown, takes: ofStrangers, http: longInvites, grpc: fillCalls("Redeem", 16<<10)},
+	{name: "strangers who fill what they may", as: unknown, takes: ofStrangers, http: longInvites, grpc: fillInvites},
 	{name: "a header a byte a second", as: invited, takes: ofStrangers + inPlaces, http: trickleHeader, grpc: trickleFrames},
 	{name: "a body a byte a second", as: invited, takes: inPlaces + inStore, http: trickleBody, grpc: trickleCalls},
 	{name: "headers too long", as: invited, slow: true, takes: inPlaces, http: longHeader, grpc: longHeaders},
 	{name: "bodies too long", as: invited, slow: true, takes: inPlaces + inStore, http: longBody, grpc: longMessages},
 	{name: "JSON that grows", as: invited, slow: true, few: true, takes: inPlaces + inCalls, http: growingJSON, grpc: growingMessages},
-	{name: "calls filled and never ended", as: invited, takes: inPlaces + inCalls, http: longFences, grpc: fillCalls("Fence", 16<<10)},
-	{name: "calls filled by single bytes", as: invited, slow: true, few: true, takes: inPlaces + inCalls, http: singleChunks, grpc: fillCalls("Fence", 1)},
-	{name: "answers never taken", as: invited, slow: true, few: true, takes: inPlaces + inCalls, http: manyRequests, grpc: untakenAnswers},
+	{name: "calls filled and never ended", as: invited, share: true, takes: inPlaces + inStore, http: longFences, grpc: fillPuts(16 << 10)},
+	{name: "calls filled by single bytes", as: invited, few: true, share: true, takes: inPlaces + inStore, http: singleChunks, grpc: fillPuts(1)},
+	{name: "answers never taken", as: invited, few: true, takes: inPlaces + inCalls, http: unread, grpc: untakenAnswers},
 	{name: "floods of frames", as: invited, slow: true, few: true, takes: inPlaces + inCalls, http: manyRequests, grpc: flood},
 	{name: "half a request, then gone", as: invited, takes: inPlaces + inStore, http: abandon, grpc: abandonCalls},
 	{name: "crates asked for and not read", as: invited, takes: inPlaces + inCalls, http: unread, grpc: unreadCalls},
@@ -156,7 +161,7 @@ func (s *siege) bigBatch() wire.Batch {
 	return b
 }
 
-// claimBatch sends all of a batch but its last byte.
+// claimBatch sends all of a batch but its last bytes.
 func claimBatch(ctx context.Context, s *siege, c net.Conn, _ int) error {
 	head, err := json.Marshal(s.bigBatch())
 	if err != nil {
@@ -164,8 +169,8 @@ func claimBatch(ctx context.Context, s *siege, c net.Conn, _ int) error {
 	}
 	head = append(head, '\n')
 	_, err = io.WriteString(c, fmt.Sprintf("POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(head)+wire.MaxBatchBytes, head))
-	for n := 1; err == nil && n < wire.MaxBatchBytes>>10; n++ {
-		_, err = c.Write(s.zeros[:1<<10])
+	for n := 1; err == nil && n < wire.MaxBatchBytes>>14; n++ {
+		_, err = c.Write(s.zeros[:1<<14])
 	}
 	if err != nil {
 		return err
@@ -319,24 +324,39 @@ func growingMessages(ctx context.Context, s *siege, c net.Conn, _ int) error {
 	return err
 }
 
-// fillCalls sends as much on as many calls as the peer lets it, in frames of a size.
-func fillCalls(call string, size int) func(context.Context, *siege, net.Conn, int) error {
+// fillInvites sends on many calls as much as the peer lets a stranger.
+func fillInvites(ctx context.Context, s *siege, c net.Conn, _ int) error {
+	return s.fill(ctx, c, 16<<10, "Redeem", func(int) []byte {
+		return append(announced(grpcpeer.MaxRequest, nil), s.zeros[:grpcpeer.MaxRequest-1]...)
+	})
+}
+
+// fillPuts begins many puts. It keeps the peer busy with the first of them, of which it sends
+// nothing, and sends on the others as much as the peer lets it in frames of a size.
+func fillPuts(size int) func(context.Context, *siege, net.Conn, int) error {
 	return func(ctx context.Context, s *siege, c net.Conn, _ int) error {
-		h, err := newRawGRPC(c.(*tls.Conn), 65535, true)
-		if err != nil {
-			return err
-		}
-		for range s.calls {
-			id, err := h.open(call)
-			if err == nil {
-				err = h.data(id, append(announced(5<<20-100, nil), s.zeros[:5<<20-200]...), size, 20*time.Millisecond)
+		return s.fill(ctx, c, size, "Put", func(n int) []byte {
+			head := message(wire.PutHead{Reservation: s.grant, Crate: store.NewCrateID(), Size: 2 << 20})
+			if n < host.LargeAnOwner {
+				return head
 			}
-			if err != nil || ctx.Err() != nil {
-				return err
-			}
-		}
-		return h.ended()
+			return append(append(head, announced(grpcpeer.MaxRequest, []byte{2, 0, 0, 0, 0})...), s.zeros...)
+		})
 	}
+}
+
+func (s *siege) fill(ctx context.Context, c net.Conn, size int, call string, what func(n int) []byte) error {
+	h, err := newRawGRPC(c.(*tls.Conn), 65535, true)
+	for n := 0; err == nil && ctx.Err() == nil && n < s.calls; n++ {
+		var id uint32
+		if id, err = h.open(call); err == nil {
+			err = h.data(id, what(n), size, 20*time.Millisecond)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return h.ended()
 }
 
 // singleChunks sends JSON in chunks of one byte.
@@ -349,13 +369,13 @@ func singleChunks(ctx context.Context, s *siege, c net.Conn, _ int) error {
 	return err
 }
 
-// untakenAnswers makes calls whose answers it has no room for, and sends more than they take.
+// untakenAnswers makes calls whose answers it has no room for.
 func untakenAnswers(ctx context.Context, s *siege, c net.Conn, _ int) error {
 	h, err := newRawGRPC(c.(*tls.Conn), 0, true)
 	for err == nil && ctx.Err() == nil && int(h.next) < 2*s.calls {
 		var id uint32
-		if id, err = h.open("List"); err == nil {
-			err = h.data(id, append(message(wire.List{}), s.zeros...), 1<<14, 5*time.Millisecond)
+		if id, err = h.open("Open"); err == nil {
+			err = h.data(id, message(wire.Range{Crate: s.big, Length: -1}), 1<<14, patience)
 		}
 	}
 	if err != nil {

@@ -142,18 +142,29 @@ func (h *rawGRPC) block(call string, more ...hpack.HeaderField) []byte {
 	return h.text.Bytes()
 }
 
+// atOnce is how many bytes are sent in one record of TLS at most.
+const atOnce = 16 << 10
+
 // data sends bytes on a stream as the server lets it, in frames of a size at most. It ends
 // early where nothing may be sent for a while.
 func (h *rawGRPC) data(id uint32, p []byte, size int, patience time.Duration) error {
+	var many bytes.Buffer
+	frames := http2.NewFramer(&many, nil)
 	for len(p) > 0 {
-		n, err := h.room(id, min(size, len(p)), patience)
+		n, err := h.room(id, min(max(size, atOnce*size/(size+9)), len(p)), patience)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return nil
 		}
-		if err := h.write(func(fr *http2.Framer) error { return fr.WriteData(id, false, p[:n]) }); err != nil {
+		many.Reset()
+		for end := p[:n]; len(end) > 0; end = end[min(size, len(end)):] {
+			if err := frames.WriteData(id, false, end[:min(size, len(end))]); err != nil {
+				return err
+			}
+		}
+		if err := h.write(func(*http2.Framer) error { _, err := h.c.Write(many.Bytes()); return err }); err != nil {
 			return err
 		}
 		p = p[n:]
@@ -172,9 +183,9 @@ func (h *rawGRPC) room(id uint32, want int, patience time.Duration) (int, error)
 	defer t.Stop()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for h.err == nil && !late {
+	for h.err == nil {
 		w, open := h.windows[id]
-		if !open {
+		if !open || late && w <= 0 { // what the connection lacks comes back by itself
 			return 0, nil
 		}
 		if n := min(int64(want), w, h.whole); h.settled && n > 0 {
