@@ -240,8 +240,8 @@ func (l *liar) invite(t *testing.T) string {
 }
 
 // Session is wire.Service's.
-func (l *liar) Session(fingerprint string) (wire.Session, error) {
-	s, err := l.Host.Session(fingerprint)
+func (l *liar) Session(fingerprint string, mount store.Token) (wire.Session, error) {
+	s, err := l.Host.Session(fingerprint, mount)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type sink struct{ view }
 
 type view = wire.Session
 
-func (s sink) Session(string) (wire.Session, error) { return s, nil }
+func (s sink) Session(string, store.Token) (wire.Session, error) { return s, nil }
 
 func (sink) Redeem(context.Context, wire.Redeem, string) (wire.Redeemed, error) {
 	return wire.Redeemed{}, nil

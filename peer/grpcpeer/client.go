@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -34,6 +35,7 @@ type Client struct {
 	o       ClientOptions
 	conn    *grpc.ClientConn
 	trouble trouble
+	mount   atomic.Pointer[store.Token] // that was admitted; nil: none was
 }
 
 var (
@@ -106,7 +108,7 @@ func call[Out any](ctx context.Context, c *Client, op, name string, limit time.D
 	}
 	var answer frame
 	var trailer metadata.MD
-	if err := c.conn.Invoke(ctx, method(name), f, &answer, grpc.Trailer(&trailer)); err != nil {
+	if err := c.conn.Invoke(c.asMount(ctx), method(name), f, &answer, grpc.Trailer(&trailer)); err != nil {
 		return out, c.incoming(op, err, trailer)
 	}
 	defer answer.free()
@@ -191,5 +193,8 @@ func (c *Client) Fence(ctx context.Context, known []store.Token, next store.Toke
 		known = known[len(known)-wire.MaxTokens:]
 	}
 	_, err := call[wire.Empty](ctx, c, "fence", "Fence", wire.CallLimit, wire.Fence{Known: known, Next: next, TakeOver: takeOver})
+	if err == nil {
+		c.mount.Store(&next)
+	}
 	return err
 }

@@ -31,7 +31,7 @@ func (c *Client) begin(ctx context.Context, op, name string, both bool) (*transf
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	t.stall = time.AfterFunc(wire.StallLimit, func() { t.cancel(errStalled) })
 	var err error
-	t.ClientStream, err = c.conn.NewStream(t.ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: both}, method(name))
+	t.ClientStream, err = c.conn.NewStream(c.asMount(t.ctx), &grpc.StreamDesc{ServerStreams: true, ClientStreams: both}, method(name))
 	if err != nil {
 		err = t.fail(err)
 		t.end()

@@ -40,7 +40,7 @@ func (e *entrance) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, 
 	}
 	who, err := e.s.caller(c, info)
 	if err == nil {
-		if _, unknown := e.s.o.Service.Session(who.fingerprint); unknown == nil && !who.conn.Claim(who.fingerprint) {
+		if _, unknown := e.s.o.Service.Session(who.fingerprint, store.Token{}); unknown == nil && !who.conn.Claim(who.fingerprint) {
 			err = tooMany("connections")
 		}
 	}
@@ -106,7 +106,11 @@ func (s *Server) session(ctx context.Context) (wire.Session, *caller, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	session, err := s.o.Service.Session(who.fingerprint)
+	mount, err := mountOf(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	session, err := s.o.Service.Session(who.fingerprint, mount)
 	if errors.Is(err, store.Denied) {
 		s.refuse(who.conn.RemoteAddr(), who.fingerprint, err)
 	}

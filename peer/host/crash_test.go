@@ -86,7 +86,7 @@ func (p *peer) crashVault(seed uint64, vault int, say func(string, int)) error {
 	if err != nil {
 		return err
 	}
-	s, err := p.session(id.Fingerprint())
+	s, err := p.session(id.Fingerprint(), store.Token{})
 	if err != nil {
 		return err
 	}

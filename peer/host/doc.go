@@ -40,7 +40,9 @@
 // end. Its crates stay and count as used: a new invite, redeemed by the same owner,
 // brings them back, and Forget discards them.
 //
-// A mount is admitted by Fence for the owner, not for one session, and stays so when the
+// A mount is admitted by Fence for the owner, not for one session: by its token, which each
+// of its calls shows, so that one from which another has taken over changes nothing any more.
+// It stays admitted when the
 // host is started again: the token that is held is in the ledger. It is for the client to
 // change nothing before its Fence has succeeded.
 //

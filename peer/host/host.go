@@ -240,9 +240,11 @@ func denied(op string) error {
 }
 
 // Session is wire.Service's.
-func (h *Host) Session(fingerprint string) (wire.Session, error) { return h.session(fingerprint) }
+func (h *Host) Session(fingerprint string, mount store.Token) (wire.Session, error) {
+	return h.session(fingerprint, mount)
+}
 
-func (h *Host) session(fingerprint string) (*Session, error) {
+func (h *Host) session(fingerprint string, mount store.Token) (*Session, error) {
 	sum, err := identity.ParseFingerprint(fingerprint)
 	if err != nil {
 		return nil, denied("open a session")
@@ -257,7 +259,7 @@ func (h *Host) session(fingerprint string) (*Session, error) {
 		h.refusals.Warn("a stranger was refused", logrus.Fields{"fingerprint": fingerprint, "revoked": o != nil})
 		return nil, denied("open a session")
 	}
-	return &Session{o: o}, nil
+	return &Session{o: o, mount: mount}, nil
 }
 
 // diskError gives an error of the spool a kind.

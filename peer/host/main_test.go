@@ -141,7 +141,7 @@ func (p *peer) client(id identity.Identity) *client {
 
 func (p *peer) dial(id identity.Identity) *client {
 	p.t.Helper()
-	s, err := p.session(id.Fingerprint())
+	s, err := p.session(id.Fingerprint(), store.Token{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

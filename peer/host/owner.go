@@ -38,7 +38,7 @@ type owner struct {
 	rec       ownerRecord
 	ctx       context.Context // ends when the owner is revoked
 	cancel    context.CancelCauseFunc
-	admitted  bool                           // a mount of the owner holds a token
+	held      store.Token                    // of the mount that was admitted last; zero: none was
 	leases    map[store.ReservationID]*lease // alive, by the owner's id
 	ended     map[*lease]struct{}            // the store's part is still to be given back
 	partials  map[store.CrateID]*partial     // interrupted uploads; none that goes on
@@ -108,9 +108,10 @@ func (o *owner) load() error {
 	if err != nil {
 		return err
 	}
-	if _, o.admitted, err = o.h.space.Get(o.key(tableFence)); err != nil {
+	if v, _, err = o.h.space.Get(o.key(tableFence)); err != nil {
 		return err
 	}
+	copy(o.held[:], v)
 	records, err := o.loadTerms()
 	if err != nil {
 		return err
@@ -268,7 +269,7 @@ func (o *owner) fence(ctx context.Context, known []store.Token, next store.Token
 	})
 	if err == nil {
 		o.mu.Lock()
-		o.admitted = true
+		o.held = next
 		o.mu.Unlock()
 	}
 	return err

@@ -176,7 +176,7 @@ func TestRedeem(t *testing.T) {
 		t.Helper()
 		_, err := p.Redeem(bg, r, fingerprint)
 		fails(t, what, err, kind)
-		if _, err := p.Session(fingerprint); !errors.Is(err, store.Denied) {
+		if _, err := p.Session(fingerprint, store.Token{}); !errors.Is(err, store.Denied) {
 			t.Errorf("%s: a session: %v", what, err)
 		}
 	}
@@ -215,7 +215,7 @@ func TestRedeem(t *testing.T) {
 	// All of it is there after a start, and nobody can find a secret in the records.
 	p.stop()
 	p.start()
-	if _, err := p.Session(ann.Fingerprint()); err != nil {
+	if _, err := p.Session(ann.Fingerprint(), store.Token{}); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
 	if _, err := p.Redeem(bg, good, ann.Fingerprint()); err != nil {
@@ -272,9 +272,9 @@ func TestRevoke(t *testing.T) {
 	_ = reader.Close()
 	refused := func(when string) {
 		t.Helper()
-		_, err := p.Session(id.Fingerprint())
+		_, err := p.Session(id.Fingerprint(), store.Token{})
 		fails(t, when+": session", err, store.Denied)
-		_, err = p.Session(identity.New().Fingerprint())
+		_, err = p.Session(identity.New().Fingerprint(), store.Token{})
 		fails(t, when+": a stranger's session", err, store.Denied)
 	}
 	refused("at once")
@@ -338,6 +338,21 @@ func TestFences(t *testing.T) {
 	if err := s.Fence(bg, []store.Token{a}, b, false); err != nil {
 		t.Error(err)
 	}
+	// Who shows the token that another has taken over from changes nothing, and reads.
+	old, err := p.session(id.Fingerprint(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = old.Reserve(bg, store.ReserveRequest{ID: store.NewReservationID(), Bytes: 1})
+	fails(t, "reserve after another has taken over", err, store.Denied)
+	if _, err := old.List(bg, nil); err != nil {
+		t.Error(err)
+	}
+	now, err := p.session(id.Fingerprint(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reserve(t, now, 100)
 	_, bob := p.owner(0) // whose token is no matter of ann's
 	if err := bob.Fence(bg, nil, a, true); err != nil {
 		t.Error(err)

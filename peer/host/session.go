@@ -16,7 +16,8 @@ import (
 // Session is one owner's view of the peer's store. Several may be open for one owner;
 // they differ in nothing but what Close waits for.
 type Session struct {
-	o *owner
+	o     *owner
+	mount store.Token // of the mount that calls; zero: it has not said
 
 	mu     sync.Mutex
 	closed bool
@@ -31,12 +32,14 @@ func (s *Session) enter(ctx context.Context, op string, change bool) (_ context.
 	}
 	o := s.o
 	o.mu.Lock()
-	revoked, admitted, life := o.rec.revoked, o.admitted, o.ctx
+	revoked, held, life := o.rec.revoked, o.held, o.ctx
 	o.mu.Unlock()
 	switch {
 	case revoked:
 		return nil, nil, denied(op)
-	case change && !admitted:
+	case change && s.mount != (store.Token{}) && held != (store.Token{}) && s.mount != held:
+		return nil, nil, &store.Error{Kind: store.Denied, Op: op, Detail: "another mount of the vault has taken over here", Hint: "unmount this one: the state directory may be a copy"}
+	case change && held == (store.Token{}):
 		return nil, nil, &store.Error{Kind: store.Denied, Op: op, Detail: "this mount has not been admitted to the peer",
 			Hint: "another mount of the vault may use it; --take-over decides for this one"}
 	}

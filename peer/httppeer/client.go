@@ -40,7 +40,8 @@ type Client struct {
 	start        time.Time
 	heard        atomic.Int64 // when there was a sign of life, in nanoseconds since start
 	asking       singleflight.Group
-	life         context.Context // until Close
+	mount        atomic.Pointer[store.Token] // that was admitted; nil: none was
+	life         context.Context             // until Close
 	end          context.CancelFunc
 }
 
@@ -88,6 +89,10 @@ func (c *Client) request(ctx context.Context, method, path string, body []byte) 
 	}
 	r.Header["Idempotency-Key"] = nil // net/http's own sign; it is not sent
 	r.Header.Set("User-Agent", "stasis")
+	if t := c.mount.Load(); t != nil {
+		text, _ := t.MarshalText() // never fails
+		r.Header.Set(headerMount, string(text))
+	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -245,5 +250,9 @@ func (c *Client) Fence(ctx context.Context, known []store.Token, next store.Toke
 	if len(known) > wire.MaxTokens {
 		known = known[len(known)-wire.MaxTokens:]
 	}
-	return c.call(ctx, ask{op: "fence", method: http.MethodPost, path: pathFence, in: wire.Fence{Known: known, Next: next, TakeOver: takeOver}}, nil)
+	err := c.call(ctx, ask{op: "fence", method: http.MethodPost, path: pathFence, in: wire.Fence{Known: known, Next: next, TakeOver: takeOver}}, nil)
+	if err == nil {
+		c.mount.Store(&next)
+	}
+	return err
 }

@@ -34,8 +34,8 @@ func (s *signed) Redeem(ctx context.Context, r wire.Redeem, fingerprint string) 
 	return s.Service.Redeem(ctx, wire.Redeem{Secret: []byte("right")}, fingerprint)
 }
 
-func (s *signed) Session(fingerprint string) (wire.Session, error) {
-	v, err := s.Service.Session(fingerprint)
+func (s *signed) Session(fingerprint string, mount store.Token) (wire.Session, error) {
+	v, err := s.Service.Session(fingerprint, mount)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ const (
 	headerExpect      = "Stasis-Expect"      // of a put: the root digest it must have
 	headerSize        = "Stasis-Size"        // of the whole crate
 	headerOffset      = "Stasis-Offset"      // where the peer wants the bytes from
+	headerMount       = "Stasis-Mount"       // the token with which the mount that calls was admitted, in hexadecimal
 	headerSignature   = "Stasis-Signature"   // of a discard
 	headerError       = "Stasis-Error"       // a wire.Error, where no body can tell it
 )

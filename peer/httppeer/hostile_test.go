@@ -250,7 +250,7 @@ type crowded struct {
 	now, most *atomic.Int64
 }
 
-func (s crowded) Session(string) (wire.Session, error) { return s, nil }
+func (s crowded) Session(string, store.Token) (wire.Session, error) { return s, nil }
 
 func (s crowded) PutBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
 	n := s.now.Add(1)
@@ -334,7 +334,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 // faulty has a fault in it.
 type faulty struct{ sink }
 
-func (f faulty) Session(string) (wire.Session, error)                            { return f, nil }
+func (f faulty) Session(string, store.Token) (wire.Session, error)               { return f, nil }
 func (faulty) Status(context.Context) (store.Status, error)                      { panic("a fault") }
 func (faulty) Events(context.Context, wire.Cursor, func(wire.Event) error) error { panic("a fault") }
 

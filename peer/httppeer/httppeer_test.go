@@ -142,6 +142,29 @@ func TestPutResumes(t *testing.T) {
 	}
 }
 
+// A client shows the token it was admitted with, by calls of one message and by streams.
+func TestClientSaysWhichMountItIs(t *testing.T) {
+	r := newRig(t, newMemory(t, memory.Options{}, 16<<20), nil)
+	if got := r.service.Mount(); got != (store.Token{}) {
+		t.Errorf("before it is admitted it shows %v", got)
+	}
+	next := store.NewToken()
+	if err := r.client.Fence(t.Context(), nil, next, false); err != nil {
+		t.Fatal(err)
+	}
+	id := reserveFor(t, r.client, 1<<20)
+	if got := r.service.Mount(); got != next {
+		t.Errorf("a call shows %v, want %v", got, next)
+	}
+	p := pattern(1000)
+	if _, err := r.client.Put(t.Context(), store.PutRequest{Reservation: id, Crate: store.NewCrateID(), Size: int64(len(p)), Source: bytesSource(p)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.service.Mount(); got != next {
+		t.Errorf("a put shows %v, want %v", got, next)
+	}
+}
+
 // Who is not known learns nothing, by any call.
 func TestStrangersAreRefused(t *testing.T) {
 	r := newRig(t, newMemory(t, memory.Options{}, 64<<20), nil)

@@ -141,7 +141,7 @@ type fickle struct {
 	offsets chan int64
 }
 
-func (f fickle) Session(string) (wire.Session, error) { return f, nil }
+func (f fickle) Session(string, store.Token) (wire.Session, error) { return f, nil }
 
 func (f fickle) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
 	rc, err := r.Source.OpenAt(ctx, <-f.offsets)
@@ -171,7 +171,7 @@ func TestFicklePeer(t *testing.T) {
 // rotten fails to read from the middle on.
 type rotten struct{ sink }
 
-func (s rotten) Session(string) (wire.Session, error) { return s, nil }
+func (s rotten) Session(string, store.Token) (wire.Session, error) { return s, nil }
 
 func (rotten) Open(_ context.Context, _ store.CrateID, _, length int64) (io.ReadCloser, error) {
 	rot := readFunc(func([]byte) (int, error) {

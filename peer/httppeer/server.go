@@ -164,7 +164,11 @@ func (s *Server) admit(x *exchange) error {
 		x.stranger = true
 		return nil
 	}
-	session, err := s.o.Service.Session(x.fingerprint)
+	var mount store.Token
+	if said := x.r.Header.Get(headerMount); said != "" && mount.UnmarshalText([]byte(said)) != nil {
+		return malformed("the token of a mount")
+	}
+	session, err := s.o.Service.Session(x.fingerprint, mount)
 	if err != nil {
 		x.stranger = true
 		x.refused(err)

@@ -25,7 +25,7 @@ type view = wire.Session
 
 const sinkSize = 256 << 20 // bytes; that of every crate
 
-func (s sink) Session(string) (wire.Session, error) { return s, nil }
+func (s sink) Session(string, store.Token) (wire.Session, error) { return s, nil }
 
 func (s sink) rest(ctx context.Context) {
 	if s.pause != nil {

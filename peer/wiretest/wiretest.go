@@ -67,12 +67,23 @@ type Service struct {
 	mu    sync.Mutex
 	parts map[store.CrateID]*bytes.Buffer
 	fence store.Token
+	mount store.Token // of whoever called last
+}
+
+// Mount is the token that whoever called last has shown.
+func (s *Service) Mount() store.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mount
 }
 
 var _ wire.Service = (*Service)(nil)
 
 // Session is wire.Service's.
-func (s *Service) Session(fingerprint string) (wire.Session, error) {
+func (s *Service) Session(fingerprint string, mount store.Token) (wire.Session, error) {
+	s.mu.Lock()
+	s.mount = mount
+	s.mu.Unlock()
 	if fingerprint != s.Fingerprint {
 		return nil, &store.Error{Kind: store.Denied, Op: "open a session"}
 	}

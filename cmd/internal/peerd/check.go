@@ -90,7 +90,7 @@ func (c *checker) note(format string, args ...any) error {
 
 // owner goes through the crates of one owner.
 func (c *checker) owner(ctx context.Context, o host.Owner) error {
-	s, err := c.host.Session(o.Fingerprint)
+	s, err := c.host.Session(o.Fingerprint, store.Token{})
 	if err != nil {
 		return err
 	}

@@ -30,12 +30,12 @@ func (g *gate) set(h *host.Host) {
 }
 
 // Session is wire.Service's.
-func (g *gate) Session(fingerprint string) (wire.Session, error) {
+func (g *gate) Session(fingerprint string, mount store.Token) (wire.Session, error) {
 	h := g.get()
 	if h == nil {
 		return nil, away("open a session")
 	}
-	return h.Session(fingerprint)
+	return h.Session(fingerprint, mount)
 }
 
 // Redeem is wire.Service's.
