@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,4 +153,41 @@ func drained(t *testing.T, v *harness.Vault, within time.Duration) {
 		s := v.Status()
 		return s.Pending.Crates == 0 && s.Short.Files == 0 && s.Unplaced.Files == 0, fmt.Sprintf("%+v", s)
 	})
+}
+
+// A mount goes on while a copy of its state directory is started on another machine: from
+// then on it changes nothing at the peer, where it would give up what the other's files
+// need, and says so.
+func TestPeerIsTakenOverByACopy(t *testing.T) {
+	for _, protocol := range []string{"grpc", "http"} {
+		t.Run(protocol, func(t *testing.T) {
+			p := harness.NewPeer(t)
+			p.Start()
+			v := harness.NewVault(t)
+			v.Start() // its own disk lies in the state directory, and is copied with it
+			addPeer(t, v, "far", p, protocol)
+			v.OK("policy", "set", v.Point, "--copies", "2")
+			harness.Write(t, "kept\n", v.Point, "kept")
+			v.Wait(time.Minute)
+			twin := harness.NewVault(t)
+			harness.Must(t, "cp", "-a", v.State, twin.State)
+			twin.Start("--take-over")
+			if err := os.Remove(v.Path("kept")); err != nil {
+				t.Fatal(err)
+			}
+			harness.Write(t, "lost?\n", v.Point, "other")
+			harness.Eventually(t, peerNoticed, "a mount that says it is cut off", func() (bool, string) {
+				for _, n := range v.Status().Nodes {
+					if n.Name == "far" && n.State == "unreachable" && strings.Contains(n.LastError, "taken over") {
+						return true, ""
+					}
+				}
+				return false, v.OK("status", v.Point)
+			})
+			time.Sleep(time.Second) // what is discarded is discarded soon
+			twin.OK("check", twin.Point, "--read")
+			v.Unmount()
+			twin.Unmount()
+		})
+	}
 }

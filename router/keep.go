@@ -331,7 +331,7 @@ func (n *node) accept(o opened) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n.handle, n.silent = h, true // until heard
+	n.handle, n.silent, n.barred = h, true, "" // until heard
 	n.grant.synced = false
 	if t, ok := o.st.(store.Teller); ok && !r.o.ReadOnly {
 		r.background(func() { n.listen(h, t) })

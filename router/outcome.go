@@ -317,6 +317,7 @@ func (n *node) stumble(k class, err error) {
 	r.mu.Lock()
 	now := r.clock.Boot()
 	n.lastErr = err.Error()
+	n.bar(err)
 	p := &n.paused[k]
 	if now >= p.until {
 		p.tries++
@@ -357,7 +358,14 @@ func (n *node) room() {
 func (n *node) steady(k class) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	n.paused[k], n.refusals = pause{}, 0
+	n.paused[k], n.refusals, n.barred = pause{}, 0, ""
+}
+
+// bar notes that a node which answers refuses this mount. Called with mu held.
+func (n *node) bar(err error) {
+	if store.KindOf(err) == store.Denied {
+		n.barred = err.Error()
+	}
 }
 
 // backoff doubles a pause with each try.

@@ -187,6 +187,8 @@ func (n *node) state() (NodeState, string) {
 		return Missing, n.lastErr
 	case n.online() == nil:
 		return Unreachable, n.lastErr
+	case n.barred != "":
+		return Unreachable, n.barred
 	case n.short != "":
 		return Full, n.short
 	}

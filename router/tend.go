@@ -233,6 +233,9 @@ func (n *node) tend(ctx context.Context) error {
 		return nil
 	}
 	err := n.tendGrant(ctx)
+	r.mu.Lock()
+	n.bar(err)
+	r.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
 		r.log.WithField("node", n.name).WithError(err).Debug("grant not tended")
 	}
