@@ -197,7 +197,9 @@ const (
 	ScanPairs = 512
 	// MaxTold is of how many manifests at most the observer is told when a node is removed.
 	MaxTold = 4096
-	// MaxForetold is of how many crates the digest is remembered before a receipt is in.
+	// MaxForetold is of how many crates the digest is remembered before a receipt is in, and
+	// how many a node may have in part of which none is known; more are hashed before they are
+	// sent.
 	MaxForetold = 1 << 14
 	// MaxRotten is how many bodies are remembered whose bytes came out wrong.
 	MaxRotten = 4096

@@ -29,8 +29,11 @@ type link struct {
 	free  time.Time
 	hang  int64 // streams give nothing more after so many bytes; negative: they do
 	lie   bool
+	spoil int // how many puts more get a wrong byte on their way
 	opens int
 	in    int64 // bytes that were put
+	// expected tells of each put whether it came with a digest.
+	expected []bool
 }
 
 func newLink(s store.Store) *link { return &link{Store: s, hang: -1} }
@@ -77,7 +80,41 @@ func (l *link) Status(ctx context.Context) (store.Status, error) {
 
 func (l *link) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
 	r.Source = countedSource{r.Source, l}
+	l.set(func() {
+		l.expected = append(l.expected, r.Expect != nil)
+		if l.spoil--; l.spoil >= 0 {
+			r.Source = spoiling{r.Source}
+		}
+	})
 	return l.Store.Put(ctx, r)
+}
+
+// spoiling is a way on which the first byte changes.
+type spoiling struct{ store.Source }
+
+func (s spoiling) OpenAt(ctx context.Context, offset int64) (io.ReadCloser, error) {
+	rc, err := s.Source.OpenAt(ctx, offset)
+	if err != nil || offset > 0 {
+		return rc, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{&spoiler{Reader: rc}, rc}, nil
+}
+
+type spoiler struct {
+	io.Reader
+	done bool
+}
+
+func (s *spoiler) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if n > 0 && !s.done {
+		p[0] ^= 1
+		s.done = true
+	}
+	return n, err
 }
 
 type countedSource struct {

@@ -60,6 +60,7 @@ type node struct {
 	filling  chan struct{} // closed when the tending of the grant that is under way ends; nil: none is
 	inFlight map[store.CrateID]struct{}
 	failing  map[store.CrateID]failure
+	partly   map[store.CrateID]struct{} // were begun without their digest: the node may have a part of them
 
 	pace    pacer
 	telling sync.Mutex                 // held while the observer is told of this node's news; guards nothing
@@ -99,7 +100,7 @@ type failure struct {
 
 func newNode(r *Router, name string) *node {
 	n := &node{r: r, name: name, silent: true, reserving: make(chan struct{}, 1),
-		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), extras: make(map[store.CrateID]struct{})}
+		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), partly: make(map[store.CrateID]struct{}), extras: make(map[store.CrateID]struct{})}
 	n.reserving <- struct{}{}
 	for i := range n.wake {
 		n.wake[i] = make(chan struct{}, 1)

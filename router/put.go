@@ -30,7 +30,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		bytes += j.size
 		r.equip(n, h, k, j)
 		if !near {
-			j.foretell(ctx)
+			n.foretell(ctx, k, j)
 		}
 	}
 	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
@@ -129,12 +129,14 @@ func putAll(ctx context.Context, st store.Store, n *node, jobs []*job, grant sto
 			rs[k] = jobs[i].request(grant)
 		}
 		for k, res := range b.PutBatch(ctx, rs) {
-			out[plain[k]] = res
+			out[plain[k]] = jobs[plain[k]].confirm(ctx, st, res)
 		}
 		return out
 	}
 	putEach(plain, func(i int) {
-		out[i].Receipts, out[i].Err = st.Put(ctx, jobs[i].request(grant))
+		var res store.PutResult
+		res.Receipts, res.Err = st.Put(ctx, jobs[i].request(grant))
+		out[i] = jobs[i].confirm(ctx, st, res)
 	})
 	return out
 }
@@ -173,43 +175,6 @@ func (j *job) request(grant store.ReservationID) store.PutRequest {
 		rq.Expect = j.foretold
 	}
 	return rq
-}
-
-// foretell finds out what bytes a node that is not on this machine must get, if nobody
-// knows yet: else what was spoilt on its way would be recorded as right. It is found out
-// once, for all nodes and attempts.
-func (j *job) foretell(ctx context.Context) {
-	if j.m.Known(store.Plain) {
-		return
-	}
-	r := j.src.r
-	r.mu.Lock()
-	root, known := r.foretold[j.crate]
-	r.mu.Unlock()
-	if !known {
-		sums, err := r.hash(ctx, unpaced{j.src}, j.size)
-		if err != nil {
-			return // the source fails again when the node reads it, which is told from there
-		}
-		root = sums.Root()
-		r.mu.Lock()
-		if len(r.foretold) < MaxForetold {
-			r.foretold[j.crate] = root
-		}
-		r.mu.Unlock()
-	}
-	j.foretold = &root
-}
-
-// forget drops what was foretold of crates that have a receipt, or came out differently.
-func (r *Router) forget(jobs []*job) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, j := range jobs {
-		if j.err == nil || store.KindOf(j.err) == store.Corrupt {
-			delete(r.foretold, j.crate)
-		}
-	}
 }
 
 // putAdopted has the store take the body over, or copy it where it can't.

@@ -356,6 +356,7 @@ func (n *node) dequeue(stale, stored []*job) error {
 				j.borrowed = false
 			}
 			delete(n.failing, j.crate)
+			delete(n.partly, j.crate)
 		}
 		r.mu.Unlock()
 	}

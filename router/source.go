@@ -19,6 +19,8 @@ type source struct {
 	crate store.CrateID
 	size  int64
 	path  string // of the body to be adopted
+	// learnt is filled while the bytes are sent; nil where their digest is known.
+	learnt *learnt
 
 	mu     sync.Mutex
 	failed error // what went wrong on this side
@@ -59,6 +61,9 @@ func (s *source) OpenAt(ctx context.Context, offset int64) (io.ReadCloser, error
 	s.n.r.mu.Lock()
 	rate := s.n.spec.Rate
 	s.n.r.mu.Unlock()
+	if s.learnt != nil {
+		rc = &hashing{ReadCloser: rc, s: s, ctx: ctx, at: offset}
+	}
 	return &sourceReader{s: s, rc: rc, ctx: ctx, rate: rate}, nil
 }
 

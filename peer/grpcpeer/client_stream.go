@@ -120,6 +120,11 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 			return nil, err
 		case <-time.After(attemptPause):
 		}
+		again, failed := wire.Again(ctx, r)
+		if failed != nil {
+			return nil, failed
+		}
+		r = again
 	}
 }
 

@@ -160,6 +160,12 @@ func (h *hop) cut() {
 
 type bytesSource []byte
 
+func (b bytesSource) Digest(context.Context) (store.Digest, error) {
+	var h store.Hasher
+	_, _ = h.Write(b) // never fails
+	return h.Sums().Root(), nil
+}
+
 func (b bytesSource) OpenAt(_ context.Context, off int64) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b[off:])), nil
 }
@@ -216,6 +222,29 @@ func TestPutResumes(t *testing.T) {
 	defer rc.Close()
 	if back, err := io.ReadAll(rc); err != nil || !bytes.Equal(back, p) {
 		t.Errorf("%d bytes back, %v", len(back), err)
+	}
+}
+
+// A put whose peer is gone for good ends in an error, with or without a known digest.
+func TestPutToOneWhoGoes(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		r := newRig(t, newMemory(t, memory.Options{}, 256<<20), nil)
+		p := bytesSource(pattern(20 << 20))
+		put := store.PutRequest{Reservation: reserveFor(t, r.client, 64<<20), Crate: store.NewCrateID(), Size: int64(len(p)), Source: p}
+		if known {
+			root, err := p.Digest(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			put.Expect = &root
+		}
+		var going sync.WaitGroup
+		var once sync.Once
+		r.service.Tap = func(int) { once.Do(func() { going.Go(r.server.Close) }) }
+		if receipts, err := r.client.Put(t.Context(), put); !errors.Is(err, store.Unavailable) {
+			t.Errorf("known %v: %d receipts, %v", known, len(receipts), err)
+		}
+		going.Wait()
 	}
 }
 

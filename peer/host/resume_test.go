@@ -97,10 +97,25 @@ func TestResume(t *testing.T) {
 	if _, err := ann.Put(bg, req); err != nil || !slices.Equal(src.opened, []int64{0}) {
 		t.Errorf("%v, %v", src, err)
 	}
+
+	// Whoever goes on says it; who began need not have known it.
+	for _, stopped := range []bool{false, true} {
+		c = g.Crate(3 * mib)
+		req = c.Put(r)
+		req.Source, req.Expect = storetest.BreakingSource(c.Data, 2*mib+9), nil
+		_, err := ann.Put(bg, req)
+		fails(t, "an interrupted put without a digest", err, store.Unavailable)
+		if stopped {
+			p.stop()
+			p.start()
+			ann = p.client(ann.id)
+		}
+		resumed(t, ann, c, r, 2*mib)
+	}
 	if left := p.spoolFiles(); len(left) != 0 {
 		t.Errorf("left in the spool: %v", left)
 	}
-	if st, err := p.store.Status(bg); err != nil || st.Reserved != 40*mib+4*mib-store.Charge(5*mib+7)-store.Charge(5*mib)-3*store.Charge(3*mib) {
+	if st, err := p.store.Status(bg); err != nil || st.Reserved != 40*mib+4*mib-store.Charge(5*mib+7)-store.Charge(5*mib)-5*store.Charge(3*mib) {
 		t.Errorf("the store has %+v, %v", st, err)
 	}
 }
@@ -138,6 +153,14 @@ func TestResumeOverWrongBytes(t *testing.T) {
 	interrupted(t, ann, storetest.Crate{ID: c.ID, Data: lie, Sums: c.Sums}, r, 2*mib)
 	resumed(t, ann, c, r, 2*mib, 0)
 
+	// And did not know what they were to become.
+	c = g.Crate(4 * mib)
+	req := c.Put(r)
+	req.Source, req.Expect = storetest.BreakingSource(lie, 2*mib+1), nil
+	_, err := ann.Put(bg, req)
+	fails(t, "an interrupted put of other bytes", err, store.Unavailable)
+	resumed(t, ann, c, r, 2*mib, 0)
+
 	// The disk lost some in a power cut.
 	c = g.Crate(4 * mib)
 	interrupted(t, ann, c, r, 3*mib)
@@ -169,7 +192,7 @@ func TestResumeOverWrongBytes(t *testing.T) {
 	c = g.Crate(4 * mib)
 	interrupted(t, ann, c, r, 3*mib)
 	spoil(flip)
-	_, err := ann.Put(bg, c.Put(r))
+	_, err = ann.Put(bg, c.Put(r))
 	fails(t, "a put over a lossy disk", err, store.Unavailable)
 	resumed(t, ann, c, r, 0)
 	if left := p.spoolFiles(); len(left) != 0 {

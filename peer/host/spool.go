@@ -143,6 +143,14 @@ func (o *owner) loadPartials() error {
 	return nil
 }
 
+// goesOn reports whether a put may go on with an upload: it must say what the bytes are to
+// become, or nobody could tell whether the parts belong together. Who began the upload need
+// not have known.
+func (p *partial) goesOn(r store.PutRequest) bool {
+	unknown := p.rec.root == (store.Digest{})
+	return r.Expect != nil && (unknown || p.rec.root == *r.Expect) && p.rec.size == r.Size && p.rec.form == r.Form
+}
+
 // begin gives the upload for a put: an interrupted one that fits, its space taken up
 // again, or a new one.
 func (o *owner) begin(r store.PutRequest) (*partial, error) {
@@ -151,7 +159,8 @@ func (o *owner) begin(r store.PutRequest) (*partial, error) {
 	delete(o.partials, r.Crate)
 	o.mu.Unlock()
 	if p != nil {
-		if r.Expect != nil && p.rec.root == *r.Expect && p.rec.size == r.Size && p.rec.form == r.Form {
+		if p.goesOn(r) {
+			p.rec.root = *r.Expect
 			if p.claim.wake(r.Reservation) {
 				return p, nil
 			}

@@ -64,7 +64,7 @@ func (o *owner) fill(ctx context.Context, p *partial, r store.PutRequest) error 
 		return err
 	}
 	defer o.h.uploads.give()
-	if err := o.openPartial(p, r.Expect != nil); err != nil {
+	if err := o.openPartial(p); err != nil {
 		return diskError(opPut, err)
 	}
 	if p.have < p.rec.size {
@@ -119,9 +119,9 @@ func (o *owner) copyIn(p *partial, src *source) error {
 	return src.end()
 }
 
-// openPartial opens an upload's file where it stands and, if it can be resumed later,
-// notes it in the ledger. The note need not survive a power cut.
-func (o *owner) openPartial(p *partial, resumable bool) error {
+// openPartial opens an upload's file where it stands and notes it in the ledger, so that it
+// can be resumed later. The note need not survive a power cut.
+func (o *owner) openPartial(p *partial) error {
 	if p.sums == nil {
 		p.sums = make([]store.Digest, store.Blocks(p.rec.size))
 	}
@@ -143,7 +143,7 @@ func (o *owner) openPartial(p *partial, resumable bool) error {
 	if err := p.file.Truncate(p.have); err != nil {
 		return err
 	}
-	if p.begun || !resumable {
+	if p.begun {
 		return nil
 	}
 	_, err = o.h.space.Update(func(tx *ledger.Tx) error {
@@ -170,7 +170,6 @@ func (p *partial) hashOld() error {
 // bring takes a complete upload, whose bytes have the root, into the store. It goes on
 // when the sender has gone: all bytes would have to be sent again.
 func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root store.Digest) ([]store.Receipt, error) {
-	resumable := r.Expect != nil
 	r.Expect = &root
 	r.Source = fileSource(p.path)
 	o.mu.Lock()
@@ -191,7 +190,7 @@ func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root 
 		// What was received was right: it is this disk that lost it.
 		o.drop(p)
 		it.err = &store.Error{Kind: store.Unavailable, Op: opPut, Subject: r.Crate.String(), Detail: "the peer's disk did not keep what was sent", Err: it.err}
-	case errors.Is(it.err, store.Unavailable) && resumable:
+	case errors.Is(it.err, store.Unavailable):
 		o.restAgain(p)
 	default:
 		o.drop(p)

@@ -41,6 +41,11 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 			return nil, err
 		case <-time.After(attemptPause):
 		}
+		again, failed := wire.Again(ctx, r)
+		if failed != nil {
+			return nil, failed
+		}
+		r = again
 		at, e := c.standing(ctx, r)
 		if e != nil {
 			return nil, err

@@ -114,8 +114,14 @@ func (s *session) Reserve(ctx context.Context, r store.ReserveRequest) ([]store.
 	return s.Store.Reserve(ctx, r)
 }
 
-// Put keeps what came of a broken attempt, in whole blocks, and asks for the rest.
+// Put keeps what came of a broken attempt, in whole blocks, and asks for the rest if it is
+// told, as a host wants it, what the bytes are to become.
 func (s *session) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
+	if r.Expect == nil {
+		s.s.mu.Lock()
+		delete(s.s.parts, r.Crate)
+		s.s.mu.Unlock()
+	}
 	r.Source = &resuming{s: s.s, r: r, from: r.Source}
 	receipts, err := s.Store.Put(ctx, r)
 	if err == nil || errors.Is(err, store.Corrupt) {
