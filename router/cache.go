@@ -82,6 +82,20 @@ func (c *blockCache) begin(k blockKey) (data []byte, f *fetching, mine bool) {
 	return nil, f, true
 }
 
+// lacks gives the first block of a range, which ends before end, that is neither there nor on
+// its way; end if there is none.
+func (c *blockCache) lacks(crate store.CrateID, first, end int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ; first < end; first++ {
+		k := blockKey{Crate: crate, Block: first}
+		if c.byKey[k] == nil && c.under[k] == nil {
+			break
+		}
+	}
+	return first
+}
+
 // end finishes a fetch.
 func (c *blockCache) end(k blockKey, f *fetching, data []byte, err error) {
 	c.mu.Lock()

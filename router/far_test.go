@@ -59,7 +59,7 @@ func TestNearestFirst(t *testing.T) {
 		c := g.placed(2, 8*mib)
 		time.Sleep(3 * ProbeEvery)
 		g.readOn(c)
-		if l[0].asked() > 0 || l[1].asked() != 8 {
+		if l[0].asked() > 0 || l[1].asked() == 0 {
 			t.Errorf("the far one was asked %d times, the near one %d", l[0].asked(), l[1].asked())
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -107,8 +106,11 @@ func (f *fetch) next(ctx context.Context) {
 }
 
 // pause is how long a node may let one wait without a byte.
-func (f *fetch) pause() time.Duration {
-	return min(HedgeAfter, ReadLimit/time.Duration(len(f.from)+1))
+func (f *fetch) pause() time.Duration { return pauseFor(len(f.from)) }
+
+// pauseFor is that, where so many nodes may have to be waited for in turn.
+func pauseFor(nodes int) time.Duration {
+	return min(HedgeAfter, ReadLimit/time.Duration(nodes+1))
 }
 
 // due is when the node asked last has to have answered, from the beginning.
@@ -224,12 +226,10 @@ func (r *Router) askFor(ctx context.Context, f *fetch, a *asking) {
 
 func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, error) {
 	id, i := f.m.Crate, f.block
-	select {
-	case a.h.reads <- struct{}{}:
-	case <-ctx.Done():
-		return nil, a.n.unavailable(opRead, fmt.Sprintf("%d reads of it are under way already", MaxReads), ctx.Err())
+	leave, err := a.h.enter(ctx, a.n)
+	if err != nil {
+		return nil, err
 	}
-	leave := sync.OnceFunc(func() { <-a.h.reads })
 	var began atomic.Bool
 	s := a.n.clockIn()
 	data, err := call(ctx, a.n, a.h, FetchLimit, opRead, func(ctx context.Context, st store.Store) ([]byte, error) {
@@ -245,10 +245,7 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 		data := make([]byte, length)
 		moving := movingReader{rc, func() { s.bytes(); a.moved.Store(int64(time.Since(f.begun))) }}
 		if _, err := io.ReadFull(moving, data); err != nil {
-			if store.KindOf(err) == 0 {
-				err = &store.Error{Kind: store.Unavailable, Op: opRead, Subject: id.String(), Detail: "its stream broke off", Err: err}
-			}
-			return nil, err
+			return nil, brokeOff(id, err)
 		}
 		return data, nil
 	}, nil)
@@ -260,7 +257,7 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 		return nil, err
 	}
 	if f.want != nil && store.SumBlock(data) != *f.want {
-		return nil, &store.Error{Kind: store.Corrupt, Op: opRead, Subject: id.String(), Detail: fmt.Sprintf("block %d is wrong", i)}
+		return nil, wrongBlock(id, i)
 	}
 	return data, nil
 }

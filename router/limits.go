@@ -158,6 +158,9 @@ const (
 	// reader at first; ReadAheadMost is how many at most.
 	ReadAhead     = 2
 	ReadAheadMost = 16
+	// RunLeast is the fewest blocks that are fetched in one stream; the most are half of what a
+	// reader is ahead of.
+	RunLeast = 2
 	// AheadGrow: while blocks take less, readers go further ahead; AheadShrink: when one takes
 	// more, less far.
 	AheadGrow   = 500 * time.Millisecond

@@ -39,20 +39,42 @@ func (n *node) clockOut(s *stopwatch, bytes int64, err error) {
 	took, first := time.Since(s.begun), time.Duration(s.first.Load())
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	m, now := &n.meter, n.r.clock.Boot()
-	together := m.reads
-	m.reads--
-	if err != nil || first == 0 {
-		return
+	if err == nil && first > 0 {
+		n.meter.take(n.r.clock.Boot(), first, took, bytes)
 	}
+	n.meter.reads--
+}
+
+// clockBlock takes a block of a read that goes on, and starts anew for the next.
+func (n *node) clockBlock(s *stopwatch, bytes int64) {
+	took, first := time.Since(s.begun), time.Duration(s.first.Load())
+	n.r.mu.Lock()
+	n.meter.take(n.r.clock.Boot(), first, took, bytes)
+	n.r.mu.Unlock()
+	s.begun = time.Now()
+	s.first.Store(goesOn)
+}
+
+// clockOff ends a read of which the blocks were taken.
+func (n *node) clockOff() {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	n.meter.reads--
+}
+
+// take takes the figures of one block: when its first bytes came, unless it followed others
+// in a stream, and all of them.
+func (m *meter) take(now, first, took time.Duration, bytes int64) {
 	if !m.fresh(now) {
 		m.latency, m.rate = 0, 0
 	}
 	m.at = max(now, 1)
-	m.latency = mean(m.latency, first)
+	if first > goesOn {
+		m.latency = mean(m.latency, first)
+	}
 	// What a read that came in at once says of the rate is nothing.
 	if d := took - first; bytes >= meterBytes && d > 0 {
-		m.rate = mean(m.rate, float64(bytes)*float64(together)/d.Seconds())
+		m.rate = mean(m.rate, float64(bytes)*float64(m.reads)/d.Seconds())
 	}
 	m.tune(took, now)
 }
@@ -118,6 +140,10 @@ func mean[T time.Duration | float64](old, new T) T {
 	}
 	return old + (new-old)/4
 }
+
+// goesOn is when the first bytes of a block came that followed another in its stream, in
+// nanoseconds: that says nothing of how far the node is.
+const goesOn = 1
 
 // meterBytes is the least a read has to bring to say something of the rate, in bytes.
 const meterBytes = 128 << 10

@@ -84,8 +84,17 @@ func (r *Router) readAhead(m *Manifest, i int64, run, readers int) {
 	}
 	room := r.o.CacheBytes / store.BlockSize / 2 / int64(max(1, readers)) // else they go before they are read
 	depth := min(int64(r.depth(m)), room, 1<<min(run, 10))
-	for j := i + 1; j <= i+depth && j < store.Blocks(m.Size); j++ {
-		r.ahead(m, j)
+	end := min(i+depth+1, store.Blocks(m.Size))
+	most := depth / 2 // while one run is read, the next one comes
+	if most < RunLeast {
+		for j := i + 1; j < end; j++ {
+			r.ahead(m, j)
+		}
+		return
+	}
+	first := r.blocks.lacks(m.Crate, i+1, end)
+	if end-first >= most || end == store.Blocks(m.Size) {
+		r.runAhead(m, first, end, most)
 	}
 }
 

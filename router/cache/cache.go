@@ -120,6 +120,14 @@ func (c *Cache) Get(k Key, length int64) []byte {
 	return data
 }
 
+// Has reports whether a block is kept, as far as the books tell: soon after the start they
+// don't have all.
+func (c *Cache) Has(k Key) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byKey[k] != nil
+}
+
 // used notes that a block was used, in the file only now and then.
 func (c *Cache) used(k Key, path string) {
 	now := time.Now()
