@@ -52,6 +52,7 @@ type Cache struct {
 	byKey map[Key]*list.Element
 	bytes int64
 	soon  map[Key]struct{} // waiting to be written
+	pace  pace
 }
 
 // kept is one file.
@@ -147,7 +148,7 @@ func (c *Cache) used(k Key, path string) {
 }
 
 // Put keeps a verified block, which nobody may change any more. It is written in the
-// background, or not at all.
+// background, or not at all where many come at once.
 func (c *Cache) Put(k Key, data []byte) {
 	if len(data) == 0 || len(data) > store.BlockSize || c.ctx.Err() != nil {
 		return
@@ -155,6 +156,9 @@ func (c *Cache) Put(k Key, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, under := c.soon[k]; under || c.byKey[k] != nil {
+		return
+	}
+	if !c.pace.allows(int64(len(data)), time.Now()) {
 		return
 	}
 	select {

@@ -14,6 +14,7 @@
 //   - The files take at most the cap, and no file is written, or kept, while less than the
 //     floor is free. The least recently used go first. A block whose crate has no other
 //     place left, as Options.Spare says, is kept as long as others can go instead.
+//   - What comes faster than KeepRate for long is kept in part, and the rest not.
 //   - Memory is bounded by MaxFiles and by the blocks that wait to be written.
 //
 // FORMAT.md describes the directory.

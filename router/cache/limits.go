@@ -7,6 +7,11 @@ const (
 	MaxFiles = 1 << 17
 	// MaxWaiting is how many blocks may wait to be written, in memory; more are not kept.
 	MaxWaiting = 32
+	// KeepRate is how many bytes a second are written for long: what comes faster is as soon
+	// fetched again, and whoever reads it has better use for the disk and the processor.
+	// KeepBurst are the bytes that may come at once.
+	KeepRate  = 128 << 20
+	KeepBurst = 64 << 20
 	// TrimEvery is how often it is looked whether others have brought the filesystem
 	// below the floor.
 	TrimEvery = 5 * time.Second
