@@ -159,7 +159,7 @@ func (s *FS) syncLoop() {
 			}
 		}
 		s.dropBodies()
-		if s.sealer.idle() {
+		if s.sealer.idle() && !s.router.Busy() {
 			if err := s.bodies.Prepare(sparesAtOnce); err != nil {
 				s.log.WithError(err).Debug("make files for bodies ahead of use")
 			}

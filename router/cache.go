@@ -82,6 +82,13 @@ func (c *blockCache) begin(k blockKey) (data []byte, f *fetching, mine bool) {
 	return nil, f, true
 }
 
+// coming is how many blocks are on their way.
+func (c *blockCache) coming() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.under)
+}
+
 // lacks gives the first block of a range, which ends before end, that is neither there nor on
 // its way; end if there is none.
 func (c *blockCache) lacks(crate store.CrateID, first, end int64) int64 {

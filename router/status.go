@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,16 @@ func (r *Router) Pending() Pending {
 		}
 	}
 	return p
+}
+
+// Busy reports whether crates are being sent or read.
+func (r *Router) Busy() bool {
+	if r.blocks.coming() > 0 {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.nodes, func(n *node) bool { return len(n.inFlight) > 0 })
 }
 
 // NodeName gives the name of the node with an id, or the id itself if no node of the
