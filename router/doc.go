@@ -18,6 +18,8 @@
 //     before its first byte is sent, so that no node ever holds a crate that nobody
 //     remembers.
 //   - A copy counts once its leaf's receipt is recorded, and only on a durable leaf.
+//   - What is sent to a node on another machine is hashed here, before or in the same read. A
+//     receipt of other bytes is refused, and that copy given up.
 //   - Checksums are recorded with the first receipt and never change. A crate whose
 //     bytes came out differently later is retired: never sent again under its id.
 //   - What a node does not answer is never taken for deleted, and an unknown crate on
@@ -38,7 +40,7 @@
 // look-ups only. A node's questions about its grant go one at a time (lockGrant); what is
 // promised from it meanwhile is a matter of mu.
 //
-// Where to start reading: api.go has the types, draw.go the space, send.go, put.go and
-// outcome.go the way of a crate to its nodes, read.go and fetch.go the way back, reconsider.go and
-// events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
+// Where to start reading: api.go has the types, draw.go the space, send.go, foretell.go, put.go
+// and outcome.go the way of a crate to its nodes, read.go, fetch.go and run.go the way back,
+// reconsider.go and events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

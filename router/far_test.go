@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,8 +32,12 @@ func TestReadAheadFar(t *testing.T) {
 		l[0].set(func() { l[0].latency, l[0].rate = 100*time.Millisecond, 100*mib })
 		begin := time.Now()
 		g.readOn(c)
-		if d := time.Since(begin); d > 2*time.Second {
+		if d := time.Since(begin); d > 1500*time.Millisecond {
 			t.Errorf("took %s, the bytes alone 640ms, each block by itself 7s", d)
+		}
+		// A reader who has gone on for a while has several blocks come in one stream.
+		if n := l[0].asked(); n > 40 {
+			t.Errorf("the node was asked %d times for 64 blocks", n)
 		}
 	})
 }
@@ -49,6 +54,31 @@ func TestReadAheadSlow(t *testing.T) {
 			t.Errorf("took %s, one read %s", d, longest)
 		}
 	})
+}
+
+// Whoever leaves the order finds no long queue of what is read ahead: neither behind it, nor
+// at its end.
+func TestReadAheadIsShort(t *testing.T) {
+	for _, rate := range []int64{2 * mib, 4 * mib, 16 * mib} {
+		farRig(t, 1, func(g *rig, l []*link) {
+			g.start()
+			c := g.placed(1, 64*mib)
+			l[0].set(func() { l[0].latency, l[0].rate = 20*time.Millisecond, rate })
+			head := c
+			head.Data = head.Data[:20*mib]
+			g.readOn(head)
+			for _, ahead := range []int{21, 24, 28, 34, 60} {
+				p := make([]byte, 4096)
+				begin := time.Now()
+				if _, err := g.r.ReadAt(context.Background(), c.ID, p, int64(ahead)*mib); err != nil || string(p) != string(c.Data[ahead*mib:ahead*mib+4096]) {
+					t.Errorf("at %d MiB: %v, or other bytes", ahead, err)
+				}
+				if d := time.Since(begin); d > 1500*time.Millisecond {
+					t.Errorf("at %d MiB a second the read at %d took %s", rate/mib, ahead, d)
+				}
+			}
+		})
+	}
 }
 
 // Of the nodes that are far the nearest is asked, whatever their order.

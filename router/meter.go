@@ -41,15 +41,18 @@ func (n *node) clockOut(s *stopwatch, bytes int64, err error) {
 	defer n.r.mu.Unlock()
 	if err == nil && first > 0 {
 		n.meter.take(n.r.clock.Boot(), first, took, bytes)
+		n.meter.tune(took, n.r.clock.Boot())
 	}
 	n.meter.reads--
 }
 
-// clockBlock takes a block of a read that goes on, and starts anew for the next.
-func (n *node) clockBlock(s *stopwatch, bytes int64) {
+// clockBlock takes a block of a read that goes on, which was asked for a while ago, and starts
+// anew for the next.
+func (n *node) clockBlock(s *stopwatch, asked time.Duration, bytes int64) {
 	took, first := time.Since(s.begun), time.Duration(s.first.Load())
 	n.r.mu.Lock()
 	n.meter.take(n.r.clock.Boot(), first, took, bytes)
+	n.meter.tune(asked, n.r.clock.Boot())
 	n.r.mu.Unlock()
 	s.begun = time.Now()
 	s.first.Store(goesOn)
@@ -76,11 +79,11 @@ func (m *meter) take(now, first, took time.Duration, bytes int64) {
 	if d := took - first; bytes >= meterBytes && d > 0 {
 		m.rate = mean(m.rate, float64(bytes)*float64(m.reads)/d.Seconds())
 	}
-	m.tune(took, now)
 }
 
 // tune has readers go further ahead of a node that keeps up, and less far of one that does
-// not: a block that waits behind others is late for its reader.
+// not: a block that waits behind others is late for its reader. took is how long after it was
+// asked for it came.
 func (m *meter) tune(took, now time.Duration) {
 	if m.window == 0 {
 		m.window = ReadAhead

@@ -102,7 +102,9 @@ func (q *run) stream(ctx context.Context) {
 	var dawdles atomic.Bool
 	pause := pauseFor(len(from))
 	var watch *time.Timer
+	made := make(chan struct{})
 	watch = time.AfterFunc(pause, func() {
+		<-made
 		due := min(time.Duration(q.last.Load())+pause, time.Duration(q.block.Load())+HedgeBlock)
 		if wait := due - time.Since(q.begun); wait > 0 {
 			watch.Reset(wait)
@@ -111,6 +113,7 @@ func (q *run) stream(ctx context.Context) {
 		dawdles.Store(true)
 		cancel()
 	})
+	close(made)
 	defer watch.Stop()
 	err := q.ask(ctx, c)
 	switch {
@@ -171,7 +174,7 @@ func (q *run) read(ctx context.Context, n *node, s *stopwatch, st store.Store) e
 		if !q.give(i, data) {
 			return nil
 		}
-		n.clockBlock(s, int64(len(data)))
+		n.clockBlock(s, time.Since(q.begun), int64(len(data)))
 		q.block.Store(int64(time.Since(q.begun)))
 	}
 	return nil
