@@ -31,21 +31,31 @@ func (r *Router) recordSums(c store.CrateID, sums store.Checksums) error {
 
 // digest gives the checksum of one block; Corrupt if the ledger does not have it.
 func (r *Router) digest(m *Manifest, block int64) (store.Digest, error) {
+	ds, err := r.digestsFrom(m, block)
+	if err != nil {
+		return store.Digest{}, err
+	}
+	return ds[0], nil
+}
+
+// digestsFrom gives the checksums of a block and of those behind it, as many as lie in one
+// record.
+func (r *Router) digestsFrom(m *Manifest, block int64) ([]store.Digest, error) {
 	f := m.form(store.Plain)
 	if f.single() {
-		return f.Block, nil
+		return []store.Digest{f.Block}, nil
 	}
 	v, ok, err := r.shared.Get(sumsKey(m.Crate, store.Plain, uint32(block/ChunkBlocks)))
 	if err != nil {
-		return store.Digest{}, err
+		return nil, err
 	}
 	if ok {
 		ds, err := decodeSums(v)
 		if i := block % ChunkBlocks; err == nil && i < int64(len(ds)) {
-			return ds[i], nil
+			return ds[i:], nil
 		}
 	}
-	return store.Digest{}, &store.Error{Kind: store.Corrupt, Op: "find the checksums of crate", Subject: m.Crate.String(), Err: errRecord,
+	return nil, &store.Error{Kind: store.Corrupt, Op: "find the checksums of crate", Subject: m.Crate.String(), Err: errRecord,
 		Hint: "run `stasis check`"}
 }
 
