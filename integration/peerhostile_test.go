@@ -30,12 +30,13 @@ const (
 	aCall       = 24 << 10
 	// Half of the connections over HTTP are one owner's.
 	httpAnOwner = httppeer.MaxConnections / 2
-	// ofStrangers: each may make two calls over gRPC at once, which bring a request and as
-	// much as a window lets them.
-	ofStrangers = httppeer.Strangers*aConnection + grpcpeer.Strangers*(aConnection+2*(grpcpeer.MaxRequest+grpcpeer.Window+aCall))
-	// inPlaces is what an owner's connections take by being there, and what nobody has asked
-	// for on the calls of those of gRPC.
-	inPlaces = httpAnOwner*aConnection + grpcpeer.ConnectionsAnOwner*(aConnection+grpcpeer.MaxStreams*(grpcpeer.Window+aCall))
+	// ofStrangers: each may make two calls over gRPC at once, which bring a request, and may send
+	// some bytes unasked.
+	ofStrangers = httppeer.Strangers*aConnection + grpcpeer.Strangers*(aConnection+2*(grpcpeer.MaxRequest+aCall)+grpcpeer.HastyStranger)
+	// inPlaces is what an owner's connections take by being there, what comes unasked on those of
+	// gRPC, and a window for each put that is read.
+	inPlaces = httpAnOwner*aConnection + grpcpeer.ConnectionsAnOwner*(aConnection+grpcpeer.MaxStreams*aCall+grpcpeer.HastyMost) +
+		(host.LargeAnOwner+host.SmallAnOwner)*grpcpeer.Window
 	// inCalls is what an owner's calls bring or are being given.
 	inCalls = grpcpeer.CallsAnOwner*(grpcpeer.MaxRequest+wire.DataSize) + httpAnOwner*wire.DataSize
 	// inBatches is an owner's part, half, of the 128 MiB that each protocol's server of

@@ -48,10 +48,16 @@ func (e *entrance) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, 
 		_ = conn.Close() // nothing was said on it
 		return nil, nil, err
 	}
-	flooded := func() {
-		e.s.refusals.Warn("a caller sends too many small frames: the connection was closed", logrus.Fields{"from": c.RemoteAddr(), "fingerprint": who.fingerprint})
+	cut := func(why error) {
+		e.s.refusals.Warn("the connection of a caller was closed", logrus.Fields{"from": c.RemoteAddr(), "fingerprint": who.fingerprint, "reason": why.Error()})
 	}
-	return newMetered(conn, flooded), who, nil
+	haste := func() int64 {
+		if who.conn.Owner() == "" {
+			return HastyStranger
+		}
+		return HastyMost
+	}
+	return newMetered(conn, haste, cut), who, nil
 }
 
 // Clone is credentials.TransportCredentials'.

@@ -37,10 +37,15 @@ const (
 	BatchMemory = 256 << 20
 	// slowestBatch is the slowest sender of a batch that holds memory, in bytes a second.
 	slowestBatch = 64 << 10
-	// Window is how many bytes a server takes on a stream that nobody has asked for yet: what
-	// a caller may leave with it on each of MaxStreams. It is the least that gRPC allows. A
-	// put asks for a frame at a time, which comes on top.
-	Window = 64 << 10
+	// Window is how many bytes a server takes on a stream ahead of who reads it: with less, each
+	// frame of a put waits for a round trip. What comes on calls that nobody reads yet is
+	// bounded by HastyMost instead, over all calls of a connection.
+	Window = 1 << 20
+	// HastyMost is how many bytes a caller may send on calls of one connection that have not
+	// been answered in any way; with more, the connection is closed. 64 calls with a head of
+	// 64 KiB each have as much. HastyStranger is the same for one who is not known.
+	HastyMost     = 4 << 20
+	HastyStranger = 512 << 10
 	// connectionWindow is the same for a connection. It bounds no memory, as gRPC gives it
 	// back before anything is read; so it is wide.
 	connectionWindow = 4 << 20

@@ -6,12 +6,12 @@ import "time"
 // httppeer and host:
 //
 //	                                     one owner  all owners
-//	connections, calls nobody reads             60         820
+//	connections, calls nobody reads             68       1,270
 //	requests and answers under way              96         450
 //	batches and long messages                  128         256
 //	small crates, chunks of large ones          34         256
-//	all strangers together                      58          58
-//	                                           376       1,840
+//	all strangers together                      90          90
+//	                                           416       2,320
 //
 // Go's collector lets as much gather again before it works, up to the memoryGoal of the
 // daemon. Not in it are the system's buffers of connections.
