@@ -225,7 +225,7 @@ func TestPeersInACircle(t *testing.T) {
 	v.OK("node", "add", v.Point, "near", "directory", filepath.Join(v.Base, "near"))
 	rsync(t, goSource(t, "encoding"), v.Point)
 	v.Wait(10 * time.Minute)
-	time.Sleep(3 * time.Second) // what goes round would go on doing so
+	time.Sleep(8 * time.Second) // what goes round would go on doing so, by the mending at the latest
 	crates := v.Status().Nodes[0].Crates
 	for _, p := range []*harness.Peer{a, b} {
 		for _, n := range p.Status().Nodes {

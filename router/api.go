@@ -128,6 +128,9 @@ type DrawRequest struct {
 	Held Plan
 	// Keep: when the draw fails, Held is held still, as far as its nodes are configured.
 	Keep bool
+	// Places: a draw for fewer targets fails, and so does one of which no node has promised
+	// its part; 0: neither.
+	Places int
 	// Exclude are leaves that have the content already or must not get it. They count
 	// for the zones.
 	Exclude []store.NodeID
@@ -140,6 +143,7 @@ type NewCrate struct {
 	Origin uint64 // the inode it was made for
 	Source string // where it came from, for people and for recovery
 	Plan   Plan
+	Barred []store.NodeID // that must get no copy, now or later
 }
 
 // NodeState is what a node is, in one word, as commands.md has them.

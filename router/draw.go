@@ -93,6 +93,9 @@ func (d *draw) run(ctx context.Context) (Plan, error) {
 			return Plan{}, d.fail(&store.Error{Kind: d.refused, Op: opDraw, Detail: choice.Short,
 				Hint: "free some space, add a node, or want fewer copies"})
 		}
+		if err := d.wanting(choice); err != nil {
+			return Plan{}, d.fail(err)
+		}
 		plan := d.finish(choice)
 		r.mu.Unlock()
 		return plan, nil
@@ -126,11 +129,33 @@ func (d *draw) gather() {
 		d.places = append(d.places, p)
 		d.shares = append(d.shares, s)
 	}
-	for _, t := range held {
+	if !d.q.Keep {
+		d.partWith()
+	}
+}
+
+// partWith gives back what the content holds at nodes that are none any more. Called with mu
+// held.
+func (d *draw) partWith() {
+	for _, t := range d.q.Held.Targets {
 		if !slices.ContainsFunc(d.shares, func(s share) bool { return s.n.id == t.Node }) {
-			r.giveBackTarget(t)
+			d.r.giveBackTarget(t)
 		}
 	}
+}
+
+// wanting is the error of a choice that has fewer targets than q.Places, or none that has
+// promised anything. Called with mu held.
+func (d *draw) wanting(c place.Choice) error {
+	switch {
+	case d.q.Places == 0:
+		return nil
+	case len(c.Chosen) < d.q.Places:
+		return &store.Error{Kind: store.NoSpace, Op: opDraw, Detail: c.Short, Hint: "free some space, add a node, or want fewer copies"}
+	case !slices.ContainsFunc(c.Chosen, func(i int) bool { return d.shares[i].bytes >= d.q.Bytes }):
+		return &store.Error{Kind: store.Unavailable, Op: opDraw, Detail: "no node that has room answers"}
+	}
+	return nil
 }
 
 // take takes from the grants what they cover and gives the candidates that must be
@@ -278,6 +303,9 @@ func (d *draw) finish(c place.Choice) Plan {
 		plan.Waiting = "node " + waiting[0] + " does not answer; its copy is made when it is back"
 	default:
 		plan.Waiting = "nodes " + strings.Join(waiting, ", ") + " do not answer; their copies are made when they are back"
+	}
+	if d.q.Keep {
+		d.partWith()
 	}
 	d.release()
 	return plan

@@ -22,11 +22,11 @@ type addedEntry struct {
 // RegisterTx records the manifest of a new crate in a transaction of the shared
 // space: one key. Nothing is sent before EnqueueTx.
 func (r *Router) RegisterTx(tx *ledger.Tx, c NewCrate) error {
-	if c.ID.IsZero() || c.Size <= 0 || c.Size > store.MaxCrate || len(c.Plan.Targets) > MaxDestinations {
+	if c.ID.IsZero() || c.Size <= 0 || c.Size > store.MaxCrate || len(c.Plan.Targets) > MaxDestinations || len(c.Barred) > MaxBarred {
 		return &store.Error{Kind: store.Invalid, Op: "register crate", Subject: c.ID.String()}
 	}
 	m := Manifest{Crate: c.ID, Size: c.Size, Origin: c.Origin, Source: c.Source, Created: r.clock.Now(), Wanted: c.Plan.Wanted,
-		Forms: []FormInfo{{Form: store.Plain, Size: c.Size}}}
+		Forms: []FormInfo{{Form: store.Plain, Size: c.Size}}, Barred: c.Barred}
 	m.Destinations = make([]Destination, 0, len(c.Plan.Targets))
 	for _, t := range c.Plan.Targets {
 		if durable, known := r.knows(t.Node); known {

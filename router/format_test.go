@@ -43,7 +43,7 @@ func goldenRecords() map[string]struct {
 	out["v1-manifest-many-blocks"] = record{many.encode(), many, manifest}
 	behind := Manifest{Crate: goldenCrate, Size: 3 << 20, Created: goldenTime, Wanted: 2, Forms: []FormInfo{{Size: 3 << 20, Root: store.Digest{3}}},
 		Destinations: []Destination{{Node: store.NodeID{1}}, {Node: goldenNode, State: Verified, Durable: true, Time: goldenTime, Address: "h:1", Fingerprint: "f",
-			Leaves: []Leaf{{ID: store.NodeID{2}, Time: goldenTime, Address: "h:1", Fingerprint: "f"}, {ID: store.NodeID{3}, Time: goldenTime}}}}}
+			Leaves: []Leaf{{ID: store.NodeID{2}, Time: goldenTime, Address: "h:1", Fingerprint: "f"}, {ID: store.NodeID{3}, Time: goldenTime}}}}, Barred: []store.NodeID{{4}, {5}}}
 	out["v2-manifest-leaves"] = record{behind.encode(), behind, manifest}
 	e := entry{size: 70000, charge: store.Charge(70000), queued: goldenTime, reserved: true, repair: true}
 	out["v1-entry"] = record{e.encode(), e, func(b []byte) (any, error) { return decodeEntry(b) }}

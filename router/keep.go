@@ -335,5 +335,6 @@ func (n *node) accept(o opened) {
 	n.grant.synced = false
 	if t, ok := o.st.(store.Teller); ok && !r.o.ReadOnly {
 		r.background(func() { n.listen(h, t) })
+		n.goOnCounting(h)
 	}
 }

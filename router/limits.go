@@ -184,6 +184,8 @@ const (
 const (
 	// MaxDestinations is how many destinations a manifest may have.
 	MaxDestinations = 24
+	// MaxBarred is how many nodes a manifest names that must get no copy.
+	MaxBarred = 512
 	// MaxRecounts is how many crates of which a node tells that their copies have changed wait to
 	// be asked after; more, and all it has are.
 	MaxRecounts = 4096

@@ -95,6 +95,9 @@ type Manifest struct {
 	Retired      bool
 	Forms        []FormInfo
 	Destinations []Destination
+	// Barred are nodes that must get no copy: the crate came through them, or lies there for
+	// whoever sent it. Only a depot has such crates.
+	Barred []store.NodeID
 }
 
 // Copies is how many distinct durable leaves have the crate verified. A leaf that two
@@ -150,14 +153,17 @@ func (m *Manifest) Known(f store.Form) bool {
 	return i != nil && i.Root != store.Digest{}
 }
 
-// Manifests of version 2 tell of the leaves behind each node. One that has none to tell of
-// is written as version 1.
+// Manifests of version 2 tell of the leaves behind each node, and of nodes that must get no
+// copy. One that has neither to tell of is written as version 1.
 const (
 	manifestVersion       = 1
 	manifestVersionLeaves = 2
 )
 
 func (m *Manifest) version() byte {
+	if len(m.Barred) > 0 {
+		return manifestVersionLeaves
+	}
 	for i := range m.Destinations {
 		if len(m.Destinations[i].Leaves) > 0 {
 			return manifestVersionLeaves
@@ -196,6 +202,12 @@ func (m *Manifest) encode() []byte {
 		for _, l := range d.Leaves {
 			b = append(b, l.ID[:]...)
 			b = appendReceipt(b, l.Time, l.Address, l.Fingerprint)
+		}
+	}
+	if version == manifestVersionLeaves {
+		b = binary.AppendUvarint(b, uint64(len(m.Barred)))
+		for _, id := range m.Barred {
+			b = append(b, id[:]...)
 		}
 	}
 	return b
@@ -259,6 +271,13 @@ func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 			r.bad = true
 		}
 		m.Destinations = append(m.Destinations, d)
+	}
+	if version == manifestVersionLeaves {
+		for range r.bounded(MaxBarred) {
+			var id store.NodeID
+			r.fixed(id[:])
+			m.Barred = append(m.Barred, id)
+		}
 	}
 	return m, r.end("read the manifest of crate " + crate.String())
 }

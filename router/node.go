@@ -40,7 +40,8 @@ type node struct {
 
 	heardOf                 store.Cursor // the last event
 	comparing, compareAgain bool         // with what it lists
-	counting, countAll      bool         // where it has put what it passed on
+	counting                *handle      // that is asked where it has put what it passed on; nil: none is
+	countAll                bool         // all of it is to be asked after
 	uncounted               []store.CrateID
 
 	permitted context.Context // ends when sending is paused; nil: nothing was sent yet

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -103,18 +104,27 @@ func (r *Router) scan(s *ledger.Space, prefix []byte, f func(ledger.Pair) error)
 	}
 }
 
-// mint makes the token of this start and reads those before it.
+// mint makes the token of this start and reads those before it, the latest last.
 func (r *Router) mint() error {
+	type minted struct {
+		store.Token
+		at int64
+	}
+	var all []minted
 	err := r.scan(r.local, []byte{tableToken}, func(p ledger.Pair) error {
-		var t store.Token
-		copy(t[:], p.Key[1:])
-		r.tokens = append(r.tokens, t)
-		return nil
+		in := reader{b: p.Value}
+		in.version(tokenVersion)
+		all = append(all, minted{store.Token(p.Key[1:]), in.varint()})
+		return in.end("read a token")
 	})
+	slices.SortStableFunc(all, func(a, b minted) int { return cmp.Compare(a.at, b.at) })
+	r.tokens = append(r.tokens, r.o.Tokens...)
+	for _, t := range all {
+		r.tokens = append(r.tokens, t.Token)
+	}
 	if err != nil || r.o.ReadOnly {
 		return err
 	}
-	r.tokens = append(r.tokens, r.o.Tokens...)
 	r.token = store.NewToken()
 	_, err = r.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(tokenKey(r.token), encodeTime(tokenVersion, r.clock.Now()))

@@ -232,6 +232,9 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 
 // conflict deals with a node that has other bytes under the id of a crate.
 func (n *node) conflict(j *job) {
+	if m, ok, err := n.r.manifest(j.crate); err == nil && ok {
+		j.m = m // another node's receipt may have come since
+	}
 	if !j.m.Known(store.Plain) {
 		// The body was not the same at two times, and nobody knows which was right.
 		n.r.retireCrate(j.crate)

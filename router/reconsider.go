@@ -44,10 +44,27 @@ func (r *Router) Reconsider(ctx context.Context, id store.CrateID, policy Policy
 func (r *Router) drawMore(ctx context.Context, m *Manifest, policy Policy, copies int) (Plan, error) {
 	policy.Copies, policy.Least = copies, 1
 	q := DrawRequest{Policy: policy, Bytes: store.Charge(m.Size)}
-	for _, d := range m.Destinations {
-		q.Exclude = append(q.Exclude, d.Node)
-	}
+	q.Exclude = m.closed()
 	return r.Draw(ctx, q)
+}
+
+// closed are the nodes at which a further copy is out of the question.
+func (m *Manifest) closed() []store.NodeID {
+	ids := slices.Clone(m.Barred)
+	for _, d := range m.Destinations {
+		ids = append(ids, d.Node)
+	}
+	return ids
+}
+
+// CanGain reports whether there is a node at which a crate could have a further copy.
+func (r *Router) CanGain(m *Manifest) bool {
+	closed := m.closed()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.nodes, func(n *node) bool {
+		return n.configured && !n.leaving && !n.id.IsZero() && n.durable() && !slices.Contains(closed, n.id)
+	})
 }
 
 // placesOf is how many places a crate has, or is going to have, that are not given up. Two
@@ -128,9 +145,7 @@ func (r *Router) reroute(ctx context.Context, n *node, j *job) bool {
 		return false
 	}
 	q := DrawRequest{Policy: Policy{Copies: 1}, Bytes: j.charge}
-	for _, d := range j.m.Destinations {
-		q.Exclude = append(q.Exclude, d.Node)
-	}
+	q.Exclude = j.m.closed()
 	plan, err := r.Draw(ctx, q)
 	if err != nil {
 		return false

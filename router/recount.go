@@ -10,7 +10,8 @@ import (
 )
 
 // recount asks a node again where it has put a crate that it passed on; the zero id means all
-// it has. It goes on in the background, one crate after the other.
+// it has. It goes on in the background, one crate after the other, and where the node stops
+// answering when it is back.
 func (n *node) recount(h *handle, id store.CrateID) {
 	r := n.r
 	r.mu.Lock()
@@ -20,10 +21,16 @@ func (n *node) recount(h *handle, id store.CrateID) {
 	} else if !n.countAll {
 		n.uncounted = append(n.uncounted, id)
 	}
-	if n.counting {
+	n.goOnCounting(h)
+}
+
+// goOnCounting begins what is to be counted, unless that is under way. Called with mu held.
+func (n *node) goOnCounting(h *handle) {
+	r := n.r
+	if n.counting == h || len(n.uncounted) == 0 && !n.countAll {
 		return
 	}
-	n.counting = true
+	n.counting = h
 	r.background(func() {
 		ctx, cancel := context.WithCancel(r.ctx)
 		defer cancel()
@@ -33,34 +40,64 @@ func (n *node) recount(h *handle, id store.CrateID) {
 	})
 }
 
-// countNext does what there is to do; false: nothing is left.
+// countNext does what there is to do; false: nothing is left, or the node is gone.
 func (n *node) countNext(ctx context.Context, h *handle) bool {
-	n.r.mu.Lock()
+	r := n.r
+	r.mu.Lock()
 	ids, all := n.uncounted, n.countAll
-	n.uncounted, n.countAll = nil, false
-	if len(ids) == 0 && !all || ctx.Err() != nil {
-		n.counting = false
-		n.r.mu.Unlock()
+	if n.counting != h || len(ids) == 0 && !all || ctx.Err() != nil {
+		if n.counting == h {
+			n.counting = nil
+		}
+		r.mu.Unlock()
 		return false
 	}
-	n.r.mu.Unlock()
-	if !all {
-		for _, id := range ids {
-			n.count1(ctx, h, id)
+	n.uncounted, n.countAll = nil, false
+	r.mu.Unlock()
+	var err error
+	if all {
+		err = n.countEach(ctx, h)
+	}
+	for err == nil && len(ids) > 0 {
+		if err = n.count1(ctx, h, ids[0]); err == nil {
+			ids = ids[1:]
 		}
+	}
+	if err == nil {
 		return true
 	}
-	err := n.r.scan(n.r.shared, []byte{tableManifest}, func(p ledger.Pair) error {
-		m, err := decodeManifest(crateOf(p.Key), p.Value)
-		if d := m.Destination(n.nodeID()); err == nil && d != nil && len(d.Leaves) > 0 {
-			n.count1(ctx, h, m.Crate)
-		}
-		return ctx.Err()
-	})
-	if err != nil && ctx.Err() == nil {
-		n.r.log.WithField("node", n.name).WithError(err).Warn("count the copies behind a node")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n.counting == h {
+		n.counting = nil
 	}
-	return true
+	n.countAll = n.countAll || all
+	if n.uncounted = append(n.uncounted, ids...); n.countAll || len(n.uncounted) > MaxRecounts {
+		n.uncounted, n.countAll = nil, true
+	}
+	r.log.WithField("node", n.name).WithError(err).Debug("counting the copies behind the node goes on later")
+	return false
+}
+
+// countEach asks after every crate that the node may have passed on: those of which it has
+// told leaves and, where it says that it passes crates on, the others.
+func (n *node) countEach(ctx context.Context, h *handle) error {
+	id := n.nodeID()
+	return n.r.scan(n.r.shared, []byte{tableManifest}, func(p ledger.Pair) error {
+		m, err := decodeManifest(crateOf(p.Key), p.Value)
+		d := m.Destination(id)
+		if err != nil || d == nil || d.State != Verified || len(d.Leaves) == 0 && !n.passesOn() {
+			return ctx.Err()
+		}
+		return n.count1(ctx, h, m.Crate)
+	})
+}
+
+// passesOn reports whether the node says that it passes crates on.
+func (n *node) passesOn() bool {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.status.Leaves > 0
 }
 
 // asked is the source of a put that only asks for the receipts of what is there.
@@ -68,17 +105,18 @@ type asked struct{}
 
 // OpenAt is store.Source's.
 func (asked) OpenAt(context.Context, int64) (io.ReadCloser, error) {
-	return nil, &store.Error{Kind: store.Unavailable, Op: "ask for a receipt", Detail: "the node does not have the crate any more"}
+	return nil, &store.Error{Kind: store.NotFound, Op: "ask for a receipt", Detail: "the node does not have the crate right any more"}
 }
 
 // count1 asks for the receipts of one crate, which costs no bytes, and records what they say.
-func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) {
+// The error is that the node does not answer.
+func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) error {
 	r := n.r
 	node := n.nodeID()
 	m, ok, err := r.manifest(id)
 	d := m.Destination(node)
 	if err != nil || !ok || d == nil || d.State != Verified || !m.Known(store.Plain) {
-		return
+		return ctx.Err()
 	}
 	r.mu.Lock()
 	grant := n.grant.id
@@ -95,13 +133,23 @@ func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) {
 	if err == nil && j.receipts[0].Sums.Root() != root {
 		err = &store.Error{Kind: store.Corrupt, Op: "ask for receipts", Subject: id.String(), Detail: "they are of other bytes"}
 	}
+	if silentError(err) {
+		return err
+	}
 	if err != nil {
 		r.doubt(n, &m, err)
-		return
+		return ctx.Err()
 	}
+	return n.recordLeaves(id, j.receipts)
+}
+
+// recordLeaves takes receipts into the manifest of a crate of which the node had some.
+func (n *node) recordLeaves(id store.CrateID, receipts []store.Receipt) error {
+	r := n.r
+	node, durable := n.whoDurable()
+	var m Manifest
 	changed := false
-	_, durable := n.whoDurable()
-	_, err = r.shared.Update(func(tx *ledger.Tx) error {
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
 		now, ok, err := manifestTx(tx, id)
 		changed = false
 		if err != nil || !ok {
@@ -112,7 +160,7 @@ func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) {
 			return nil
 		}
 		before := slices.Clone(d.Leaves)
-		now.accept(d, j.receipts, durable)
+		now.accept(d, receipts, durable)
 		if slices.EqualFunc(before, d.Leaves, func(a, b Leaf) bool { return a.ID == b.ID }) {
 			return nil
 		}
@@ -121,9 +169,10 @@ func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) {
 		return nil
 	})
 	if err != nil || !changed {
-		return
+		return err
 	}
 	n.telling.Lock()
 	defer n.telling.Unlock()
 	r.o.Observer.Placed([]Manifest{m})
+	return nil
 }

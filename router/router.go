@@ -49,10 +49,9 @@ type Router struct {
 	again   chan struct{}              // an audit is called for
 	rotten  map[store.CrateID]struct{} // bodies whose bytes came out wrong
 	holds   map[string]hold            // by the name of the node; some may be over
-	// self, via and hops are what Via was told; zero for a vault's router.
+	// self and ways are what Via was told; zero for a vault's router.
 	self store.NodeID
-	via  [][]store.NodeID
-	hops int
+	ways []Way
 	// foretold are the digests that nodes not on this machine must get of crates of which no
 	// receipt is in.
 	foretold map[store.CrateID]store.Digest
@@ -94,7 +93,6 @@ func New(o Options) (*Router, error) {
 		extras: make(chan store.CrateID, ExtraQueue), sweep: make(chan struct{}, 1),
 		byID: make(map[store.NodeID]*node), again: make(chan struct{}, 1),
 		rotten: make(map[store.CrateID]struct{}), holds: make(map[string]hold), foretold: make(map[store.CrateID]store.Digest), begun: o.Clock.Now(),
-		hops: MaxHops,
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.loadNodes(); err != nil {

@@ -329,17 +329,23 @@ func (n *node) dequeue(stale, stored []*job) error {
 	for at := 0; at < len(all); at += UpdateKeys {
 		part := all[at:min(at+UpdateKeys, len(all))]
 		var there []bool
+		var entries []entry
 		_, err := r.local.Update(func(tx *ledger.Tx) error {
-			there = make([]bool, len(part))
+			there, entries = make([]bool, len(part)), make([]entry, len(part))
 			for i, j := range part {
 				k := queueKey(id, classOf(j.size), j.crate)
-				var err error
 				// A crate may be picked again from a scan that was made before it was dequeued:
-				// it must not be counted out twice.
-				if _, there[i], err = tx.Get(k); err != nil {
+				// it must not be counted out twice. It may have been queued anew since.
+				v, ok, err := tx.Get(k)
+				if err == nil && ok {
+					entries[i], err = decodeEntry(v)
+				}
+				if err != nil {
 					return err
 				}
-				tx.Delete(k)
+				if there[i] = ok && entries[i].queued.Equal(j.queued); there[i] {
+					tx.Delete(k)
+				}
 			}
 			return nil
 		})
@@ -349,7 +355,7 @@ func (n *node) dequeue(stale, stored []*job) error {
 		r.mu.Lock()
 		for i, j := range part {
 			if there[i] {
-				n.count(classOf(j.size), j.entry, -1)
+				n.count(classOf(j.size), entries[i], -1)
 			}
 			if j.borrowed {
 				n.grant.promised -= j.charge

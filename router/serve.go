@@ -12,38 +12,47 @@ import (
 
 // What a store over a router needs beside what a vault does; see package depot.
 
-// Via says through which stores what is kept here came, self last, and through how many more
-// it may go: peers are told, so that nothing goes in a circle. A peer that stands in a path gets
-// nothing that came that way, and is not told of that path. It holds for all that is sent from
-// then on; peers whose grants were asked for otherwise are asked again.
-func (r *Router) Via(self store.NodeID, paths [][]store.NodeID, hops int) {
+// Way is how something came to a store that passes crates on: through which others, and
+// through how many more it may go.
+type Way struct {
+	Path []store.NodeID
+	Hops int
+}
+
+// Via says by which ways what is kept here came to self: peers are told, so that nothing goes
+// in a circle. A peer that stands in a path gets nothing that came that way, and is not told of
+// it. It holds for all that is sent from then on; peers whose grants were asked for otherwise
+// are asked again.
+func (r *Router) Via(self store.NodeID, ways []Way) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	same := func(a, b []store.NodeID) bool { return slices.Equal(a, b) }
-	if self == r.self && slices.EqualFunc(paths, r.via, same) && hops == r.hops {
+	same := func(a, b Way) bool { return a.Hops == b.Hops && slices.Equal(a.Path, b.Path) }
+	if self == r.self && slices.EqualFunc(ways, r.ways, same) {
 		return
 	}
-	r.self, r.via, r.hops = self, paths, hops
+	r.self, r.ways = self, ways
 	r.askAgain(nil)
 }
 
-// pathTo is through which stores what a peer gets from here may have come. Called with mu held.
-func (r *Router) pathTo(peer store.NodeID) []store.NodeID {
+// wayTo is by which ways at once what a peer gets from here may have come. Called with mu held.
+func (r *Router) wayTo(peer store.NodeID) Way {
 	if r.self.IsZero() {
-		return nil
+		return Way{Hops: MaxHops}
 	}
-	path := []store.NodeID{r.self}
-	for _, p := range r.via {
-		if slices.Contains(p, peer) {
-			continue
+	to := Way{Path: []store.NodeID{r.self}, Hops: MaxHops}
+	for _, w := range r.ways {
+		if w.Hops == 0 || slices.Contains(w.Path, peer) {
+			continue // nothing of it goes there
 		}
-		for _, id := range p {
-			if !slices.Contains(path, id) && len(path) < MaxPath {
-				path = append(path, id)
+		to.Hops = min(to.Hops, w.Hops)
+		for _, id := range w.Path {
+			if !slices.Contains(to.Path, id) && len(to.Path) < MaxPath {
+				to.Path = append(to.Path, id)
 			}
 		}
 	}
-	return path
+	to.Hops--
+	return to
 }
 
 // askAgain has the grants of all peers but one asked for again, as the terms have changed.
@@ -112,6 +121,26 @@ func (r *Router) sends(id store.NodeID) *node {
 	return nil
 }
 
+// Adopting has the first node of a plan that adopts bodies take this one over: what is
+// promised for it lies on the node's filesystem already. It is for a plan of one large crate,
+// before it is handed over or given back.
+func (r *Router) Adopting(p *Plan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		n := r.byID[t.Node]
+		if n == nil || !t.Reserved {
+			continue
+		}
+		if h := n.online(); h != nil && h.adopts {
+			n.grant.resident += t.Bytes - t.Resident
+			t.Resident = t.Bytes
+			return
+		}
+	}
+}
+
 // Checksums gives those of a crate of which a receipt is in.
 func (r *Router) Checksums(m *Manifest) (store.Checksums, error) { return r.sums(m) }
 
@@ -169,6 +198,9 @@ func (r *Router) Forget(ctx context.Context, id store.CrateID) error {
 			return err
 		}
 	}
+	r.mu.Lock()
+	delete(r.foretold, id)
+	r.mu.Unlock()
 	end := time.Now().Add(ForgetWait)
 	for _, d := range m.Destinations {
 		if err := r.unqueue(d.Node, id, m.Size); err != nil {
@@ -204,6 +236,7 @@ func (r *Router) unqueue(node store.NodeID, id store.CrateID, size int64) error 
 			n.count(classOf(size), e, -1)
 		}
 		delete(n.failing, id)
+		delete(n.partly, id)
 	}
 	return nil
 }

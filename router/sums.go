@@ -135,7 +135,8 @@ func (r *Router) sweepAll(ctx context.Context) error {
 }
 
 // sweepOne deletes the checksums of one dead crate, and the note of it in the last
-// update. A receipt that is being recorded goes first.
+// update. A receipt that is being recorded goes first. Where the id has come back, so have the
+// checksums.
 func (r *Router) sweepOne(c store.CrateID) error {
 	r.sealing <- struct{}{}
 	defer func() { <-r.sealing }()
@@ -144,6 +145,10 @@ func (r *Router) sweepOne(c store.CrateID) error {
 		left := false
 		_, err := r.shared.Update(func(tx *ledger.Tx) error {
 			left = false
+			if _, alive, err := tx.Get(manifestKey(c)); err != nil || alive {
+				tx.Delete(sweepKey(c))
+				return err
+			}
 			pairs, err := tx.Scan(prefix, after(prefix), chunksPerUpdate)
 			if err != nil {
 				return err

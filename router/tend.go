@@ -104,7 +104,8 @@ func (n *node) terms(id store.ReservationID, bytes int64) store.ReserveRequest {
 			rq.Exclude = append(rq.Exclude, o.id)
 		}
 	}
-	rq.Path, rq.Hops = r.pathTo(n.id), r.hops
+	way := r.wayTo(n.id)
+	rq.Path, rq.Hops = way.Path, way.Hops
 	return rq
 }
 

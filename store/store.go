@@ -125,6 +125,8 @@ type Status struct {
 	Crates   int64
 	// Device tells stores on one disk apart from stores on several; 0: unknown.
 	Device uint64
+	// Leaves is on how many places the store keeps crates, where it is not the leaf itself.
+	Leaves int
 	// Damage counts places found corrupt and passed over since the store was opened.
 	Damage int64
 }

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -72,9 +73,26 @@ func (p *Peer) Settings(format string, args ...any) {
 	if err := os.Chmod(p.State, 0o700); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(p.State, "peer.toml"), fmt.Appendf(nil, format, args...), 0o600); err != nil {
+	if err := writeSynced(filepath.Join(p.State, "peer.toml"), fmt.Appendf(nil, format, args...)); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// writeSynced writes a file that a power cut does not take back.
+func writeSynced(path string, content []byte) error {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return err
+	}
+	for _, p := range []string{path, filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serving is the line with which a peer says where it serves.

@@ -67,7 +67,7 @@ func (v *Vault) Settings(format string, args ...any) {
 	if err := os.MkdirAll(v.State, 0o700); err != nil {
 		v.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(v.State, "vault.toml"), fmt.Appendf(nil, format, args...), 0o600); err != nil {
+	if err := writeSynced(filepath.Join(v.State, "vault.toml"), fmt.Appendf(nil, format, args...)); err != nil {
 		v.t.Fatal(err)
 	}
 }

@@ -25,6 +25,8 @@ type Options struct {
 	Ledger *ledger.DB
 	// Store is where crates lie. From Open to Close nobody else may use it.
 	Store store.Store
+	// Leaf is the store's id, where that is known; zero: it is asked, and has to answer.
+	Leaf store.NodeID
 	// Spool is a directory for uploads that are not complete, best on the filesystem from
 	// which the store adopts; it is made if it is not there, and the host's alone. Empty:
 	// no upload can be resumed.
@@ -125,11 +127,13 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 
 // load does one thing after the other.
 func (h *Host) load(ctx context.Context) error {
-	st, err := h.store.Status(ctx)
-	if err != nil {
-		return err
+	if h.leaf = h.o.Leaf; h.leaf.IsZero() {
+		st, err := h.store.Status(ctx)
+		if err != nil {
+			return err
+		}
+		h.leaf = st.Leaf
 	}
-	h.leaf = st.Leaf
 	if err := h.fenceStore(ctx); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type owner struct {
 	rec       ownerRecord
 	ctx       context.Context // ends when the owner is revoked
 	cancel    context.CancelCauseFunc
+	fencing   sync.Mutex                     // held while a mount is admitted
 	held      store.Token                    // of the mount that was admitted last; zero: none was
 	leases    map[store.ReservationID]*lease // alive, by the owner's id
 	ended     map[*lease]struct{}            // the store's part is still to be given back
@@ -255,6 +256,8 @@ func (o *owner) fence(ctx context.Context, known []store.Token, next store.Token
 	if len(known) > MaxFences {
 		return bad(store.Invalid, "it names too many tokens", "")
 	}
+	o.fencing.Lock()
+	defer o.fencing.Unlock()
 	err := o.h.change(ctx, func(tx *ledger.Tx) error {
 		held, ok, err := tx.Get(o.key(tableFence))
 		if err != nil {

@@ -211,7 +211,7 @@ func (p *Page) Store() (out store.Page, err error) {
 // elsewhere.
 func FromStatus(s store.Status) Status {
 	return Status{Leaf: s.Leaf, Durable: s.Durable, Capacity: s.Capacity, Used: s.Used, Reserved: s.Reserved, Free: s.Free,
-		Crates: s.Crates, Damage: s.Damage, Version: Version}
+		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves, Version: Version}
 }
 
 // Store gives the status that travelled.
@@ -220,5 +220,5 @@ func (s *Status) Store() (store.Status, error) {
 		return store.Status{}, invalid("a status", "a number is out of bounds")
 	}
 	return store.Status{Leaf: s.Leaf, Durable: s.Durable, Capacity: s.Capacity, Used: s.Used, Reserved: s.Reserved, Free: max(0, s.Free),
-		Crates: s.Crates, Damage: s.Damage}, nil
+		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves}, nil
 }

@@ -157,6 +157,7 @@ type Status struct {
 	Free     int64        `json:"free"`
 	Crates   int64        `json:"crates"`
 	Damage   int64        `json:"damage,omitempty"`
+	Leaves   int          `json:"leaves,omitempty"` // 0: the peer is the leaf itself
 	Version  int          `json:"version"`
 }
 

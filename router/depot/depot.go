@@ -28,7 +28,7 @@ type Options struct {
 	// ID is the store's own, under which it is known as a node.
 	ID store.NodeID
 	// Dir is where bodies lie, best on the filesystem of a directory node, which can adopt
-	// them. It is made if it is not there, and the store's alone: what lies in it goes.
+	// them. It is made if it is not there. Files in it that are named as crates are go.
 	Dir string
 	// Policy says how many copies each crate has on the nodes.
 	Policy router.Policy
@@ -62,7 +62,9 @@ type Store struct {
 	mu     sync.Mutex
 	policy router.Policy
 	holds  map[store.ReservationID]*hold
-	puts   map[store.CrateID]*arrival // under way
+	asked  map[store.ReservationID]terms // what requests under way ask for
+	given  map[store.ReservationID]terms // what the reservations there are asked for
+	puts   map[store.CrateID]*arrival    // under way
 	closed bool
 	busy   sync.WaitGroup // calls under way; Add with mu held and not closed
 
@@ -95,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = l
 	}
 	s := &Store{o: o, log: o.Log, policy: o.Policy, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
-		holds: make(map[store.ReservationID]*hold), puts: make(map[store.CrateID]*arrival), changed: make(chan struct{}, 1)}
+		holds: make(map[store.ReservationID]*hold), asked: make(map[store.ReservationID]terms), given: make(map[store.ReservationID]terms), puts: make(map[store.CrateID]*arrival), changed: make(chan struct{}, 1)}
 	s.news.init()
 	err := s.emptyDir()
 	if err == nil {
@@ -156,7 +158,9 @@ func (s *Store) emptyDir() error {
 	}
 	all, err := os.ReadDir(s.o.Dir)
 	for _, e := range all {
-		err = errors.Join(err, os.Remove(filepath.Join(s.o.Dir, e.Name())))
+		if _, other := store.ParseCrateID(e.Name()); other == nil { // what else lies there is not ours
+			err = errors.Join(err, os.Remove(filepath.Join(s.o.Dir, e.Name())))
+		}
 	}
 	if err != nil {
 		return &store.Error{Kind: store.Unavailable, Op: opOpen, Detail: "its bodies can't be cleared away", Err: err}
@@ -195,8 +199,9 @@ func (s *Store) loadCrates() (booking.Totals, error) {
 	}
 }
 
-// visible reports whether a crate is one that the store has: a receipt has come in.
-func visible(m *router.Manifest) bool { return m.Known(store.Plain) && !m.Retired }
+// visible reports whether a crate is one that the store has: a receipt has come in. One whose
+// bytes came out differently on another node stays readable as it was recorded first.
+func visible(m *router.Manifest) bool { return m.Known(store.Plain) }
 
 // Router gives the router that the store lies over, for what a person asks of its nodes.
 func (s *Store) Router() *router.Router { return s.router }

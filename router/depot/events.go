@@ -3,8 +3,8 @@ package depot
 import (
 	"context"
 	"sync"
+	"time"
 
-	"stasis/router"
 	"stasis/store"
 )
 
@@ -16,6 +16,7 @@ type news struct {
 	of    map[store.CrateID]struct{}
 	lost  bool // there were too many
 	space bool
+	roomy time.Time     // when it was said last that there is room
 	wake  chan struct{} // holds one value when there is something
 }
 
@@ -41,8 +42,10 @@ func (n *news) add(id store.CrateID) {
 func (n *news) room() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.space = true
-	n.stir()
+	if now := time.Now(); now.Sub(n.roomy) >= RoomEvery { // two depots must not rouse each other without end
+		n.space, n.roomy = true, now
+		n.stir()
+	}
 }
 
 func (n *news) take() (of map[store.CrateID]struct{}, lost, space bool) {
@@ -83,18 +86,8 @@ func (s *Store) Events(ctx context.Context, _ store.Cursor, give func(store.Even
 
 // kind tells whether a crate has other copies now, or none that is right any more.
 func (s *Store) kind(id store.CrateID) string {
-	m, there, err := s.find(id)
-	if err == nil && there && m.Copies() == 0 && everyDamaged(&m) {
+	if m, there, err := s.find(id); err == nil && (!there || m.Copies() == 0) {
 		return store.EventDamaged
 	}
 	return store.EventCopies
-}
-
-func everyDamaged(m *router.Manifest) bool {
-	for _, d := range m.Destinations {
-		if d.State != router.Damaged {
-			return false
-		}
-	}
-	return true
 }

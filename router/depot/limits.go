@@ -29,6 +29,8 @@ const (
 	MendFirst    = 5 * time.Second
 	MendRetry    = time.Minute
 	MendRefusals = 8
+	// RoomEvery is how often it is said at most that there may be room again.
+	RoomEvery = 10 * time.Second
 	// MaxNews is of how many crates at once it is remembered that their copies have changed.
 	MaxNews = 1 << 16
 	// undoLimit bounds what is done for a caller who has gone.

@@ -51,7 +51,7 @@ func (s *Store) mendAll(ctx context.Context) error {
 		}
 		for i := range ms {
 			m := &ms[i]
-			if last = m.Crate; !visible(m) {
+			if last = m.Crate; !visible(m) || m.Wanted == policy.Copies && !s.router.CanGain(m) {
 				continue
 			}
 			switch _, err := s.router.Reconsider(ctx, m.Crate, policy); {

@@ -18,13 +18,13 @@ func (s *Store) Body(id store.CrateID) (router.Body, error) {
 // Placed is router.Observer's.
 func (s *Store) Placed(ms []router.Manifest) {
 	for _, m := range ms {
-		s.tell(m, false)
+		s.tell(m.Crate)
 	}
 }
 
-// Retired is router.Observer's. A crate that is on its way in is refused; one that the
-// store has is damaged for whoever reads it.
-func (s *Store) Retired(m router.Manifest) { s.tell(m, true) }
+// Retired is router.Observer's: the bytes of a crate came out differently on another node. One
+// that is on its way in is refused; one that the store has stays as it was.
+func (s *Store) Retired(m router.Manifest) { s.tell(m.Crate) }
 
 // Adopted is router.Observer's.
 func (s *Store) Adopted(store.CrateID, store.NodeID) {}
@@ -35,13 +35,18 @@ func (s *Store) NodesChanged() {
 	s.news.room()
 }
 
-func (s *Store) tell(m router.Manifest, retired bool) {
+// tell wakes the put of a crate or, where its sender has got its receipts, whoever follows the
+// events.
+func (s *Store) tell(id store.CrateID) {
 	s.mu.Lock()
-	a := s.puts[m.Crate]
+	a := s.puts[id]
 	s.mu.Unlock()
-	if a != nil {
-		a.tell(m, retired)
-	} else {
-		s.news.add(m.Crate) // its sender has got its receipts
+	if a == nil {
+		s.news.add(id)
+		return
+	}
+	select {
+	case a.news <- struct{}{}:
+	default:
 	}
 }

@@ -24,12 +24,8 @@ const opPut = "put crate"
 // arrival is a crate on its way in. Whoever makes one has the crate's lock.
 type arrival struct {
 	size int64
-	path string // of its body
-
-	mu      sync.Mutex
-	m       router.Manifest // as the router told last
-	retired bool
-	news    chan struct{} // holds one value when there is something new
+	path string        // of its body
+	news chan struct{} // holds one value when its manifest has changed
 }
 
 // Put is store.Store's.
@@ -103,6 +99,12 @@ func (s *Store) put(ctx context.Context, r store.PutRequest, path string) ([]sto
 	if there {
 		return s.repeat(ctx, &m, r)
 	}
+	if !m.Crate.IsZero() {
+		// An earlier put failed, and could not be taken back.
+		if err := s.withdraw(ctx, r.Crate); err != nil {
+			return nil, err
+		}
+	}
 	if r.Source == nil {
 		return nil, &store.Error{Kind: store.Invalid, Op: opPut, Subject: r.Crate.String(), Detail: "no source"}
 	}
@@ -121,8 +123,12 @@ func (s *Store) put(ctx context.Context, r store.PutRequest, path string) ([]sto
 		s.putBack(h, plan, charge)
 		return nil, err
 	}
-	defer s.drop(r.Crate, a)
-	if err := s.dispatch(r, plan); err != nil {
+	drop := sync.OnceFunc(func() { s.drop(r.Crate, a) })
+	defer drop()
+	if r.Size > router.SmallCrate {
+		s.router.Adopting(&plan)
+	}
+	if err := s.dispatch(r, plan, s.excluded(h.asked())); err != nil {
 		s.putBack(h, plan, charge)
 		return nil, errors.Join(err, s.withdraw(ctx, r.Crate))
 	}
@@ -130,9 +136,11 @@ func (s *Store) put(ctx context.Context, r store.PutRequest, path string) ([]sto
 	if err == nil && root(&m) != sums.Root() {
 		err = &store.Error{Kind: store.Unavailable, Op: opPut, Subject: r.Crate.String(), Detail: "the nodes got other bytes than were sent"}
 	}
+	// From here on the events tell of what changes, and the receipts are as of now.
+	drop()
 	var receipts []store.Receipt
 	if err == nil {
-		receipts, err = s.receipts(&m)
+		receipts, err = s.receiptsNow(ctx, r.Crate)
 	}
 	if err != nil {
 		h.unspent(charge)
@@ -162,7 +170,7 @@ func (s *Store) repeat(ctx context.Context, m *router.Manifest, r store.PutReque
 		return nil, err
 	}
 	if m.Copies() > 0 || r.Source == nil {
-		return s.receipts(m)
+		return s.receiptsNow(ctx, r.Crate)
 	}
 	want := root(m)
 	r.Expect = &want
@@ -172,11 +180,10 @@ func (s *Store) repeat(ctx context.Context, m *router.Manifest, r store.PutReque
 	}
 	defer s.drop(r.Crate, a)
 	s.router.Kick()
-	good, err := s.await(ctx, r.Crate, a, true)
-	if err != nil {
+	if _, err := s.await(ctx, r.Crate, a, true); err != nil {
 		return nil, err
 	}
-	return s.receipts(&good)
+	return s.receiptsNow(ctx, r.Crate)
 }
 
 func info(m *router.Manifest) store.CrateInfo {
@@ -255,10 +262,11 @@ func (s *Store) drop(id store.CrateID, a *arrival) {
 	}
 }
 
-// dispatch has the router send a crate.
-func (s *Store) dispatch(r store.PutRequest, plan router.Plan) error {
+// dispatch has the router send a crate, to the nodes of a plan and none that are barred.
+func (s *Store) dispatch(r store.PutRequest, plan router.Plan, barred []store.NodeID) error {
+	barred = barred[:min(len(barred), router.MaxBarred)]
 	_, err := s.shared.Update(func(tx *ledger.Tx) error {
-		return s.router.AgainTx(tx, router.NewCrate{ID: r.Crate, Size: r.Size, Origin: uint64(r.Form), Plan: plan})
+		return s.router.AgainTx(tx, router.NewCrate{ID: r.Crate, Size: r.Size, Origin: uint64(r.Form), Plan: plan, Barred: barred})
 	})
 	if err != nil {
 		return err
@@ -285,12 +293,9 @@ func (s *Store) await(ctx context.Context, id store.CrateID, a *arrival, settled
 	begun, answered := time.Now(), time.Time{}
 	silent := begun
 	for {
-		m, retired := a.state()
-		if m.Crate.IsZero() {
-			var err error
-			if m, err = s.router.Manifest(id); err != nil {
-				return m, err
-			}
+		m, err := s.router.Manifest(id)
+		if err != nil {
+			return m, err
 		}
 		awaited, err := s.router.Awaited(&m)
 		if err != nil {
@@ -300,7 +305,7 @@ func (s *Store) await(ctx context.Context, id store.CrateID, a *arrival, settled
 			silent = time.Now()
 		}
 		switch {
-		case retired || m.Retired:
+		case m.Retired:
 			return m, &store.Error{Kind: store.Conflict, Op: opPut, Subject: id.String(),
 				Detail: "its id has stood for other bytes on a node", Hint: "use a new id"}
 		case m.Copies() > 0 && (settled || awaited == 0):
@@ -326,22 +331,6 @@ func (s *Store) await(ctx context.Context, id store.CrateID, a *arrival, settled
 	}
 }
 
-func (a *arrival) state() (router.Manifest, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.m, a.retired
-}
-
-func (a *arrival) tell(m router.Manifest, retired bool) {
-	a.mu.Lock()
-	a.m, a.retired = m, a.retired || retired
-	a.mu.Unlock()
-	select {
-	case a.news <- struct{}{}:
-	default:
-	}
-}
-
 // withdraw takes back a crate whose sender gets an error.
 func (s *Store) withdraw(ctx context.Context, id store.CrateID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
@@ -350,6 +339,18 @@ func (s *Store) withdraw(ctx context.Context, id store.CrateID) error {
 		return &store.Error{Kind: store.Unavailable, Op: opPut, Subject: id.String(), Detail: "it could not be taken back", Err: err}
 	}
 	return nil
+}
+
+// receiptsNow are those of all leaves that have a crate, by what survives a power cut.
+func (s *Store) receiptsNow(ctx context.Context, id store.CrateID) ([]store.Receipt, error) {
+	m, err := s.router.Manifest(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.o.Ledger.Sync(ctx, s.o.Ledger.Position()); err != nil {
+		return nil, err
+	}
+	return s.receipts(&m)
 }
 
 // receipts are those of all leaves that have a crate.

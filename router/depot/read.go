@@ -258,13 +258,14 @@ func (s *Store) Status(ctx context.Context) (store.Status, error) {
 	if err != nil {
 		return store.Status{}, err
 	}
-	out := store.Status{Leaf: s.o.ID, Durable: true, Used: u.Used, Reserved: u.Reserved, Crates: u.Crates}
+	out := store.Status{Leaf: s.o.ID, Durable: true, Leaves: 1, Used: u.Used, Reserved: u.Reserved, Crates: u.Crates}
 	var free []int64
 	bounded := true
 	for _, n := range s.router.StatusNear(ctx) {
 		if !n.Configured || !n.Durable {
 			continue
 		}
+		out.Leaves++
 		out.Damage += n.Damage
 		out.Capacity += n.Capacity
 		bounded = bounded && n.Capacity > 0

@@ -16,8 +16,6 @@ const opReserve = "reserve space"
 
 // hold is what stands behind one reservation.
 type hold struct {
-	next terms // what the request under way asks for; guarded by Store.asking
-
 	mu    sync.Mutex // held while the router is asked
 	ask   terms
 	terms booking.Terms
@@ -48,17 +46,46 @@ func (s *Store) Reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 		return nil, &store.Error{Kind: store.Unavailable, Op: opReserve, Err: err}
 	}
 	defer unlock()
-	h := s.hold(r.ID, true)
-	h.next = terms{copies: r.Copies, zones: r.Zones, hops: r.Hops, exclude: r.Exclude, path: r.Path}
+	defer s.ask(r)()
 	own := r
 	own.Copies, own.Zones, own.Exclude = 0, 0, nil
 	share, err := s.book.Reserve(ctx, own)
 	if err != nil {
-		s.forgetEmpty(r.ID)
 		return nil, err
 	}
 	s.tellVia()
+	h := s.hold(r.ID, false)
+	if h == nil { // it lapsed meanwhile
+		return nil, &store.Error{Kind: store.NotFound, Op: opReserve, Detail: "its lease is over", Hint: "reserve again"}
+	}
 	return s.shares(h, share), nil
+}
+
+// ask notes what a request asks for beside space, until the function it gives is called. One
+// without any of it for a reservation that there is only wants that kept as it is.
+func (s *Store) ask(r store.ReserveRequest) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := terms{copies: r.Copies, zones: r.Zones, hops: r.Hops, exclude: r.Exclude, path: r.Path}
+	if was, there := s.given[r.ID]; there && t.hops == 0 && len(t.exclude)+len(t.path) == 0 {
+		t = was
+	}
+	s.asked[r.ID] = t
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.asked, r.ID)
+	}
+}
+
+// terms are what is asked for under an id now or, if nobody asks, was before.
+func (s *Store) terms(id store.ReservationID) terms {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, asks := s.asked[id]; asks {
+		return t
+	}
+	return s.given[id]
 }
 
 // shares tells of each node that has promised its part.
@@ -91,15 +118,6 @@ func (s *Store) hold(id store.ReservationID, create bool) *hold {
 	return h
 }
 
-// forgetEmpty drops the hold of a reservation that was never given.
-func (s *Store) forgetEmpty(id store.ReservationID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.holds[id]; h != nil && h.terms.ID == (store.ReservationID{}) {
-		delete(s.holds, id)
-	}
-}
-
 // Renew is store.Store's.
 func (s *Store) Renew(ctx context.Context, id store.ReservationID) (time.Time, error) {
 	leave, err := s.enter(ctx, "renew reservation")
@@ -112,11 +130,6 @@ func (s *Store) Renew(ctx context.Context, id store.ReservationID) (time.Time, e
 		return time.Time{}, &store.Error{Kind: store.Unavailable, Op: "renew reservation", Err: err}
 	}
 	defer unlock()
-	if h := s.hold(id, false); h != nil {
-		h.mu.Lock()
-		h.next = h.ask
-		h.mu.Unlock()
-	}
 	return s.book.Renew(ctx, id)
 }
 
@@ -138,12 +151,16 @@ type journal Store
 func (j *journal) SaveTerms(ctx context.Context, t booking.Terms) error {
 	s := (*Store)(j)
 	h := s.hold(t.ID, true)
+	ask := s.terms(t.ID)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := s.cover(ctx, h, h.next, t.Bytes); err != nil {
+	if err := s.cover(ctx, h, ask, t.Bytes); err != nil {
 		return err
 	}
-	h.ask, h.terms = h.next, t
+	h.ask, h.terms = ask, t
+	s.mu.Lock()
+	s.given[t.ID] = ask
+	s.mu.Unlock()
 	p, err := s.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(reservationKey(t.ID), h.record().encode())
 		return nil
@@ -170,29 +187,13 @@ func (s *Store) cover(ctx context.Context, h *hold, ask terms, bytes int64) erro
 		return nil
 	}
 	policy := s.policyOf(ask)
-	plan, err := s.router.Draw(ctx, router.DrawRequest{Policy: policy, Bytes: want, Held: h.plan, Keep: true, Exclude: s.excluded(ask)})
+	plan, err := s.router.Draw(ctx, router.DrawRequest{Policy: policy, Bytes: want, Held: h.plan, Keep: true, Places: max(1, ask.copies), Exclude: s.excluded(ask)})
 	if err != nil {
 		return err
 	}
 	plan.Wanted = policy.Copies // what was excluded is no copy
 	h.plan = plan
-	reserved := 0
-	for _, t := range plan.Targets {
-		if t.Reserved {
-			reserved++
-		}
-	}
-	switch {
-	case reserved > 0 && len(plan.Targets) >= ask.copies:
-		return nil
-	case len(plan.Targets) > 0 && len(plan.Targets) >= ask.copies:
-		err = &store.Error{Kind: store.Unavailable, Op: opReserve, Detail: plan.Waiting}
-	default:
-		err = &store.Error{Kind: store.NoSpace, Op: opReserve, Detail: plan.Short}
-	}
-	s.router.Return(h.plan)
-	h.plan = router.Plan{}
-	return err
+	return nil
 }
 
 // policyOf is the store's policy and what a request wants beyond it.
@@ -215,30 +216,24 @@ func (s *Store) excluded(ask terms) []store.NodeID {
 	return out
 }
 
-// tellVia has the router tell peers through which stores that came which is kept here.
+// tellVia has the router tell peers by which ways that came which is kept here.
 func (s *Store) tellVia() {
 	s.mu.Lock()
-	hops := router.MaxHops
-	var holds []*hold
-	for _, h := range s.holds {
-		holds = append(holds, h)
+	var ways []router.Way
+	for _, t := range s.given {
+		w := router.Way{Path: slices.SortedFunc(slices.Values(t.path), byID), Hops: t.hops}
+		if !slices.ContainsFunc(ways, func(o router.Way) bool { return o.Hops == w.Hops && slices.Equal(o.Path, w.Path) }) {
+			ways = append(ways, w)
+		}
 	}
 	s.mu.Unlock()
-	var paths [][]store.NodeID
-	for _, h := range holds {
-		h.mu.Lock()
-		ask := h.ask
-		h.mu.Unlock()
-		if ask.hops > 0 { // else nothing of it goes to peers
-			hops = min(hops, ask.hops)
+	slices.SortFunc(ways, func(a, b router.Way) int {
+		if a.Hops != b.Hops {
+			return a.Hops - b.Hops
 		}
-		path := slices.SortedFunc(slices.Values(ask.path), byID)
-		if len(path) > 0 && !slices.ContainsFunc(paths, func(p []store.NodeID) bool { return slices.Equal(p, path) }) {
-			paths = append(paths, path)
-		}
-	}
-	slices.SortFunc(paths, func(a, b []store.NodeID) int { return slices.CompareFunc(a, b, byID) })
-	s.router.Via(s.o.ID, paths, hops-1)
+		return slices.CompareFunc(a.Path, b.Path, byID)
+	})
+	s.router.Via(s.o.ID, ways)
 }
 
 func byID(a, b store.NodeID) int { return slices.Compare(a[:], b[:]) }
@@ -259,6 +254,7 @@ func (j *journal) DeleteTerms(ctx context.Context, id store.ReservationID) error
 	s.mu.Lock()
 	h := s.holds[id]
 	delete(s.holds, id)
+	delete(s.given, id)
 	s.mu.Unlock()
 	if h == nil {
 		return nil
@@ -288,7 +284,8 @@ func (s *Store) loadHolds() ([]booking.Record, error) {
 				r.plan.Targets[i].Bytes, r.plan.Targets[i].Resident = max(0, r.terms.Bytes-r.drawn), 0
 			}
 			s.router.Restore(r.plan)
-			s.holds[r.terms.ID] = &hold{ask: r.ask, next: r.ask, terms: r.terms, plan: r.plan, taken: r.drawn, drawn: r.drawn}
+			s.given[r.terms.ID] = r.ask
+			s.holds[r.terms.ID] = &hold{ask: r.ask, terms: r.terms, plan: r.plan, taken: r.drawn, drawn: r.drawn}
 			out = append(out, booking.Record{Terms: r.terms, Drawn: r.drawn})
 		}
 		if len(pairs) < pageCrates {
@@ -334,6 +331,12 @@ func (s *Store) take(ctx context.Context, id store.ReservationID, charge int64) 
 	return h, plan, nil
 }
 
+func (h *hold) asked() terms {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ask
+}
+
 func covers(p router.Plan, charge int64) bool {
 	return len(p.Targets) > 0 && !slices.ContainsFunc(p.Targets, func(t router.Target) bool { return t.Bytes < charge })
 }
@@ -347,7 +350,9 @@ func (s *Store) putBack(h *hold, plan router.Plan, charge int64) {
 		return
 	}
 	h.taken -= charge
-	same := slices.EqualFunc(h.plan.Targets, plan.Targets, func(a, b router.Target) bool { return a.Node == b.Node && a.Reserved == b.Reserved })
+	same := slices.EqualFunc(h.plan.Targets, plan.Targets, func(a, b router.Target) bool {
+		return a.Node == b.Node && a.Reserved == b.Reserved && b.Resident == 0
+	})
 	if !same {
 		s.router.Return(plan) // it is drawn anew when it is needed
 		return

@@ -49,8 +49,8 @@ const DefaultPeer = `# This peer's settings: where it keeps the crates that vaul
 # kind      directory (one file a crate), container (all in one file), memory (never counted),
 #           grpc or http (a further peer: address = "host:port", peer = its fingerprint)
 # capacity  what stasis may use there, like "500GiB"; a directory may leave it out
-# zone      a name for places that can be lost together; rate: the most to send there; both
-#           where there are several nodes
+# zone      a name for places that can be lost together
+# rate      the most to send there, like "20MiB/s"
 
 copies = 1
 

@@ -19,8 +19,8 @@ import (
 // delegates reports whether the peer keeps its crates on several nodes, or may: what was once
 // a depot stays one, as the ledger says where its crates are.
 func (p *Peer) delegates(c *config.Config) (bool, error) {
-	if len(c.Nodes) > 1 || c.Copies > 1 || c.Nodes[0].Remote() {
-		return true, nil
+	if n := c.Nodes[0]; len(c.Nodes) > 1 || c.Copies > 1 || n.Remote() || n.Rate > 0 || n.Zone != "" {
+		return true, nil // what a single store does not know of, a router does
 	}
 	return depot.Made(p.ledger)
 }

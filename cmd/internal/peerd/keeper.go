@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stasis/cmd/internal/config"
@@ -22,7 +23,8 @@ type keeper struct {
 
 	mu      sync.Mutex // held while the node is opened or closed
 	store   store.Store
-	stale   bool // opened by settings that hold no more
+	several atomic.Pointer[depot.Store] // the store, where it is a router over several nodes
+	stale   atomic.Bool                 // opened by settings that hold no more
 	closed  bool
 	telling sync.Mutex
 	node    NodeState // guarded by telling
@@ -40,9 +42,7 @@ func newKeeper(p *Peer) *keeper {
 
 // reopen has the node opened anew soon.
 func (k *keeper) reopen() {
-	k.mu.Lock()
-	k.stale = true
-	k.mu.Unlock()
+	k.stale.Store(true)
 	select {
 	case k.wake <- struct{}{}:
 	default:
@@ -110,7 +110,7 @@ func (k *keeper) lookLocked(ctx context.Context) (err error) {
 	}
 	var s store.Status
 	defer func() { k.tell(s, err) }()
-	if k.store != nil && k.stale {
+	if k.store != nil && k.stale.Load() {
 		k.shut(ctx, swapLimit)
 	}
 	if k.store == nil {
@@ -121,7 +121,7 @@ func (k *keeper) lookLocked(ctx context.Context) (err error) {
 	limited, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	s, err = k.store.Status(limited)
-	if _, several := k.store.(*depot.Store); !several && err != nil && limited.Err() == nil {
+	if k.depot() == nil && err != nil && limited.Err() == nil {
 		k.shut(ctx, 0) // a router looks for its nodes itself
 	}
 	return err
@@ -133,16 +133,23 @@ func (k *keeper) open(ctx context.Context) error {
 	defer cancel()
 	p := k.p
 	c := p.settings.Load()
-	k.stale = false
+	k.stale.Store(false)
 	s, err := k.openStore(ctx, c)
 	if err != nil {
 		return err
 	}
-	h, err := host.Open(ctx, host.Options{Ledger: p.ledger, Store: s, Spool: p.spool(c), Identity: p.identity, Log: p.log, TakeOver: p.o.TakeOver})
+	o := host.Options{Ledger: p.ledger, Store: s, Spool: p.spool(c), Identity: p.identity, Log: p.log, TakeOver: p.o.TakeOver}
+	if _, several := s.(*depot.Store); several {
+		o.Leaf = p.leaf // it opens without its nodes, too
+	}
+	h, err := host.Open(ctx, o)
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
 	k.store = s
+	if d, several := s.(*depot.Store); several {
+		k.several.Store(d)
+	}
 	k.gate.set(h)
 	return nil
 }
@@ -164,12 +171,7 @@ func (k *keeper) openStore(ctx context.Context, c *config.Config) (store.Store, 
 }
 
 // depot gives the router over several nodes, while it is open; nil if there is none.
-func (k *keeper) depot() *depot.Store {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	d, _ := k.store.(*depot.Store)
-	return d
-}
+func (k *keeper) depot() *depot.Store { return k.several.Load() }
 
 // shut closes host and store, after what is under way or after limit. Called with mu
 // held.
@@ -178,6 +180,7 @@ func (k *keeper) shut(ctx context.Context, limit time.Duration) {
 	defer cancel()
 	h := k.gate.get()
 	k.gate.set(nil)
+	k.several.Store(nil)
 	err := h.Close(ctx)
 	if err = errors.Join(err, k.store.Close()); err != nil {
 		k.p.log.WithError(err).Warn("the node was closed, but not cleanly")
@@ -195,6 +198,7 @@ func (k *keeper) close(ctx context.Context) error {
 	}
 	h := k.gate.get()
 	k.gate.set(nil)
+	k.several.Store(nil)
 	err := errors.Join(h.Close(ctx), k.store.Close())
 	k.store = nil
 	return err

@@ -242,8 +242,6 @@ func TestSettingsThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"none":    {"copies = 1\n", "there is no [[node]]"},
 		"twice":   {node + node, "two nodes have the name"},
-		"rate":    {node + "rate = \"20MiB/s\"\n", "has no rate"},
-		"zone":    {node + "zone = \"z\"\n", "has no zone"},
 		"ledger":  {strings.Replace(node, "/x/a", "ledger/x", 1), "lie one in the other"},
 		"unknown": {"copis = 1\n", "did you mean"},
 	} {

@@ -31,14 +31,6 @@ func fit(path string, c *config.Config) error {
 	if len(c.Nodes) == 0 {
 		return &config.Error{File: path, Message: "there is no [[node]]", Hint: "add one, or remove the file for the default"}
 	}
-	if n := c.Nodes[0]; len(c.Nodes) == 1 && !n.Remote() && c.Copies == 1 {
-		switch {
-		case n.Rate > 0:
-			return &config.Error{File: path, Line: n.Line(), Message: "the only node of a peer has no rate", Hint: "set it where the vault has this peer as a node"}
-		case n.Zone != "":
-			return &config.Error{File: path, Line: n.Line(), Message: "the only node of a peer has no zone", Hint: "set it where the vault has this peer as a node"}
-		}
-	}
 	return nil
 }
 

@@ -163,7 +163,7 @@ func (p *Peer) makeNodes(ctx context.Context, c *config.Config) (leaf store.Node
 		}
 		leaf = id
 	}
-	if len(c.Nodes) > 1 || c.Copies > 1 || c.Nodes[0].Path == "" {
+	if n := c.Nodes[0]; len(c.Nodes) > 1 || c.Copies > 1 || n.Path == "" {
 		leaf = store.NewNodeID()
 	}
 	return leaf, nil
