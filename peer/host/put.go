@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/ledger"
 )
 
@@ -17,20 +18,10 @@ const opPut = "put crate"
 
 // checkPut tells whether a request to put makes sense by itself.
 func checkPut(r store.PutRequest) error {
-	bad := ""
-	switch {
-	case r.Crate.IsZero():
-		bad = "no crate id"
-	case r.Size < 1 || r.Size > store.MaxCrate:
-		bad = fmt.Sprintf("%d bytes; a crate has 1 to %d", r.Size, int64(store.MaxCrate))
-	case r.Form != store.Plain && r.Form != store.Sealed:
-		bad = fmt.Sprintf("unknown form %d", r.Form)
-	case r.Source == nil:
-		bad = "no source"
-	default:
-		return nil
+	if r.Source == nil {
+		return &store.Error{Kind: store.Invalid, Op: opPut, Subject: r.Crate.String(), Detail: "no source"}
 	}
-	return &store.Error{Kind: store.Invalid, Op: opPut, Subject: r.Crate.String(), Detail: bad}
+	return blocks.CheckPut(r)
 }
 
 // put keeps one crate. The caller has one of the owner's places.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/store"
+	"stasis/store/blocks"
 	"stasis/store/ledger"
 )
 
@@ -171,7 +172,7 @@ func (p *partial) hashOld() error {
 // when the sender has gone: all bytes would have to be sent again.
 func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root store.Digest) ([]store.Receipt, error) {
 	r.Expect = &root
-	r.Source = fileSource(p.path)
+	r.Source = blocks.File(p.path)
 	o.mu.Lock()
 	life := o.ctx
 	o.mu.Unlock()
@@ -237,19 +238,4 @@ func (o *owner) putDirect(ctx context.Context, r store.PutRequest) ([]store.Rece
 	// The store waits for the sender: it takes nobody's turn.
 	o.deliver(ctx, []*item{it}, nil, o.storeItems)
 	return it.receipts, it.err
-}
-
-// fileSource gives the bytes of an upload.
-type fileSource string
-
-// OpenAt is store.Source's.
-func (s fileSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
-	f, err := os.Open(string(s))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -404,20 +403,5 @@ func (s *Store) adoptable(r *store.PutRequest, path string) (store.Source, error
 	case !s.AdoptsFrom(filepath.Dir(path)):
 		return bad(store.Conflict, "it lies on another filesystem than the depot's bodies")
 	}
-	return fileSource(path), nil
-}
-
-// fileSource gives the bytes of a file.
-type fileSource string
-
-// OpenAt is store.Source's.
-func (f fileSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
-	in, err := os.Open(string(f))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := in.Seek(offset, io.SeekStart); err != nil {
-		return nil, errors.Join(err, in.Close())
-	}
-	return in, nil
+	return blocks.File(path), nil
 }

@@ -85,7 +85,7 @@ func (s *Store) adopt(ctx context.Context, r store.PutRequest, path string) ([]s
 // repeatAdopt answers for a crate that is there. A file that is gone has been
 // adopted; one that is still at path must have the same bytes, and stays.
 func (s *Store) repeatAdopt(ctx context.Context, rec record, r store.PutRequest, path string) ([]store.Receipt, error) {
-	r.Source = fileSource(path)
+	r.Source = blocks.File(path)
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && r.Expect == nil {
 		r.Expect = &rec.root
 	}
@@ -296,21 +296,6 @@ func (t *tree) bring(path string, d *os.File, name string) error {
 		return &os.LinkError{Op: "rename", Old: path, New: filepath.Join(d.Name(), name), Err: err}
 	}
 	return nil
-}
-
-// fileSource gives the bytes of the file at a path.
-type fileSource string
-
-// OpenAt is store.Source's.
-func (p fileSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
-	f, err := os.OpenFile(string(p), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // readerSource gives the bytes of a file that is open.
