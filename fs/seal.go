@@ -433,33 +433,45 @@ func (s *FS) sealHeld(ctx context.Context, f *file) error {
 	return s.switchAndAssess(ctx, f)
 }
 
+// writtenBody is a body with what had been written to it at some moment. Bodies count
+// their writes from the beginning each: neither tells without the other what a sync covers.
+type writtenBody struct {
+	body   *body.Body
+	writes uint64
+	synced bool
+}
+
+func (f *file) writtenBody() writtenBody {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return writtenBody{f.body, f.writes, f.synced == f.writes}
+}
+
 // syncApart syncs the body of a file while writers may go on, unless it was synced with
 // others.
 func (s *FS) syncApart(f *file) error {
-	f.mu.RLock()
-	b, writes, synced := f.body, f.writes, f.synced == f.writes
-	f.mu.RUnlock()
-	if b == nil || synced {
+	w := f.writtenBody()
+	if w.body == nil || w.synced {
 		return nil
 	}
-	if err := b.SyncData(); err != nil {
+	if err := w.body.SyncData(); err != nil {
 		return err
 	}
-	return s.settle(f, b, writes)
+	return s.settle(f, w)
 }
 
-// settle records a sync of the body's data that was made without the lock of the
-// file, if nothing was written since.
-func (s *FS) settle(f *file, b *body.Body, writes uint64) error {
+// settle records a sync of a body's data that was made without the lock of the file, and
+// after w was taken, if nothing was written since.
+func (s *FS) settle(f *file, w writtenBody) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.body != b || f.writes != writes || f.synced == writes {
+	if w.body == nil || f.body != w.body || f.writes != w.writes || f.synced == w.writes {
 		return nil
 	}
-	if err := b.MarkSynced(); err != nil {
+	if err := w.body.MarkSynced(); err != nil {
 		return err
 	}
-	f.synced = writes
+	f.synced = w.writes
 	return nil
 }
 

@@ -179,24 +179,16 @@ func (s *FS) sealBatch(ctx context.Context, inos []names.Ino, apart func(*file))
 // syncTogether syncs the bodies of many files at once. A failure is no matter here:
 // whatever was not recorded as synced is synced alone later.
 func (s *FS) syncTogether(files []*file) {
-	writes := make([]uint64, len(files))
+	written := make([]writtenBody, len(files))
 	for i, f := range files {
-		f.mu.RLock()
-		writes[i] = f.writes
-		f.mu.RUnlock()
+		written[i] = f.writtenBody()
 	}
 	if err := s.bodies.SyncAll(); err != nil {
 		s.log.WithError(err).Warn("sync the filesystem of the bodies")
 		return
 	}
 	for i, f := range files {
-		f.mu.RLock()
-		b := f.body
-		f.mu.RUnlock()
-		if b == nil {
-			continue
-		}
-		if err := s.settle(f, b, writes[i]); err != nil {
+		if err := s.settle(f, written[i]); err != nil {
 			s.log.WithError(err).WithField("inode", f.ino).Warn("record that a body is synced")
 		}
 	}

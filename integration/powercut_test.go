@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ func TestPowerCut(t *testing.T) {
 			c := &cutTest{t: t, disk: disk, vault: v}
 			for i := range cutWorkers {
 				dir := harness.Mkdir(t, v.Path(fmt.Sprintf("w%d", i)))
-				c.workers = append(c.workers, &cutWorker{vault: v, dir: dir, rand: rand.New(rand.NewPCG(r.Uint64(), 0))})
+				c.workers = append(c.workers, &cutWorker{vault: v, gone: &c.gone, dir: dir, rand: rand.New(rand.NewPCG(r.Uint64(), 0))})
 			}
 			harness.Must(t, "sync", v.Path("w0")) // their directories are no part of it
 			for _, w := range c.workers {
@@ -71,6 +72,7 @@ type cutTest struct {
 	disk    *harness.Disk
 	vault   *harness.Vault
 	workers []*cutWorker
+	gone    atomic.Bool // the power is going
 }
 
 // round works, cuts the power, starts again and compares.
@@ -81,6 +83,7 @@ func (c *cutTest) round(number int, work, linger time.Duration) {
 		all.Go(w.work)
 	}
 	time.Sleep(work)
+	c.gone.Store(true)
 	c.disk.Cut()
 	time.Sleep(linger)
 	c.vault.Kill()
@@ -88,6 +91,7 @@ func (c *cutTest) round(number int, work, linger time.Duration) {
 	c.vault.Detach()
 	c.disk.Unmount()
 	c.disk.Mount()
+	c.gone.Store(false)
 	c.vault.Start()
 
 	kept := make([]survival, len(c.workers))
