@@ -236,7 +236,13 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 		began.Store(true)
 		defer leave() // not before it is over, be it abandoned or not
 		length := store.BlockLen(f.m.Size, i)
-		rc, err := st.Open(ctx, id, i*store.BlockSize, length)
+		var rc io.ReadCloser
+		var err error
+		if f.want != nil {
+			rc, err = store.OpenUnverified(ctx, st, id, i*store.BlockSize, length)
+		} else {
+			rc, err = st.Open(ctx, id, i*store.BlockSize, length)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -255,11 +255,20 @@ func (c *Client) exchange(ctx context.Context, head *wire.Batch, content []byte)
 // Open is store.Store's. The bytes are as the peer gave them; who has the checksums
 // verifies them.
 func (c *Client) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
-	t, err := c.begin(ctx, "read crate "+id.String(), "Open", false)
+	return c.open(ctx, wire.Range{Crate: id, Offset: offset, Length: length})
+}
+
+// OpenUnverified is store.Unverified's.
+func (c *Client) OpenUnverified(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return c.open(ctx, wire.Range{Crate: id, Offset: offset, Length: length, Unverified: true})
+}
+
+func (c *Client) open(ctx context.Context, want wire.Range) (io.ReadCloser, error) {
+	t, err := c.begin(ctx, "read crate "+want.Crate.String(), "Open", false)
 	if err != nil {
 		return nil, err
 	}
-	err = t.ask(wire.Range{Crate: id, Offset: offset, Length: length})
+	err = t.ask(want)
 	if err == nil {
 		err = t.CloseSend()
 	}
@@ -274,7 +283,7 @@ func (c *Client) Open(ctx context.Context, id store.CrateID, offset, length int6
 		t.end()
 		return nil, err
 	}
-	return &remote{body: body{recv: t.receive}, t: t, want: length}, nil
+	return &remote{body: body{recv: t.receive}, t: t, want: want.Length}, nil
 }
 
 // remote is a range as it comes in. The watch on progress rests while nobody reads.

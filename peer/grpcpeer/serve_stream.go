@@ -215,7 +215,11 @@ func (s *Server) read(st grpc.ServerStream, session wire.Session) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
-	rc, err := session.Open(st.Context(), r.Crate, r.Offset, r.Length)
+	open := session.Open
+	if r.Unverified {
+		open = session.OpenUnverified
+	}
+	rc, err := open(st.Context(), r.Crate, r.Offset, r.Length)
 	if err != nil {
 		return err
 	}

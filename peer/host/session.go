@@ -173,6 +173,19 @@ const (
 
 // Open is store.Store's.
 func (s *Session) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, func(ctx context.Context, at store.Store, inner store.CrateID) (io.ReadCloser, error) {
+		return at.Open(ctx, inner, offset, length)
+	})
+}
+
+// OpenUnverified is store.Unverified's.
+func (s *Session) OpenUnverified(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, func(ctx context.Context, at store.Store, inner store.CrateID) (io.ReadCloser, error) {
+		return store.OpenUnverified(ctx, at, inner, offset, length)
+	})
+}
+
+func (s *Session) open(ctx context.Context, id store.CrateID, from func(context.Context, store.Store, store.CrateID) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	return call(ctx, s, opRead, id.String(), false, func(within context.Context) (io.ReadCloser, error) {
 		if _, err := s.o.there(within, opRead, id); err != nil {
 			return nil, err
@@ -184,7 +197,7 @@ func (s *Session) Open(ctx context.Context, id store.CrateID, offset, length int
 		life := s.o.ctx
 		s.o.mu.Unlock()
 		stop := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
-		rc, err := s.o.h.store.Open(ctx, innerCrate(s.o.id, id), offset, length)
+		rc, err := from(ctx, s.o.h.store, innerCrate(s.o.id, id))
 		if err != nil {
 			stop()
 			cancel(nil)
@@ -202,7 +215,7 @@ type reading struct {
 	done func()
 }
 
-// Read gives verified bytes.
+// Read gives the next bytes.
 func (r *reading) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {

@@ -46,9 +46,10 @@ type Client struct {
 }
 
 var (
-	_ store.Store   = (*Client)(nil)
-	_ store.Batcher = (*Client)(nil)
-	_ store.Fencer  = (*Client)(nil)
+	_ store.Store      = (*Client)(nil)
+	_ store.Batcher    = (*Client)(nil)
+	_ store.Fencer     = (*Client)(nil)
+	_ store.Unverified = (*Client)(nil)
 )
 
 // Dial makes a client. It talks to nobody yet.

@@ -54,13 +54,21 @@ func readInfo(id store.CrateID, h http.Header, size int64) (store.CrateInfo, err
 // Open is store.Store's. The bytes are as the peer gave them; who has the checksums
 // verifies them.
 func (c *Client) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
-	op := "read crate " + id.String()
-	want := wire.Range{Crate: id, Offset: offset, Length: length}
+	return c.openRange(ctx, wire.Range{Crate: id, Offset: offset, Length: length})
+}
+
+// OpenUnverified is store.Unverified's.
+func (c *Client) OpenUnverified(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return c.openRange(ctx, wire.Range{Crate: id, Offset: offset, Length: length, Unverified: true})
+}
+
+func (c *Client) openRange(ctx context.Context, want wire.Range) (io.ReadCloser, error) {
+	op := "read crate " + want.Crate.String()
 	if err := want.Check(); err != nil {
 		return nil, err
 	}
-	if length == 0 {
-		return c.nothing(ctx, op, id, offset)
+	if want.Length == 0 {
+		return c.nothing(ctx, op, want.Crate, want.Offset)
 	}
 	ctx, w := c.watched(ctx, wire.StallLimit)
 	rc, size, err := c.open(ctx, w, op, want)
@@ -68,7 +76,7 @@ func (c *Client) Open(ctx context.Context, id store.CrateID, offset, length int6
 		return rc, nil
 	}
 	w.end()
-	if size == offset && length < 0 {
+	if size == want.Offset && want.Length < 0 {
 		return http.NoBody, nil // all that is after the end
 	}
 	return nil, err
@@ -103,6 +111,9 @@ func (c *Client) open(ctx context.Context, w *watch, op string, want wire.Range)
 	}
 	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%s", want.Offset, last))
 	r.Header.Set("Te", "trailers")
+	if want.Unverified {
+		r.Header.Set(headerUnverified, "1")
+	}
 	resp, err := c.calls.RoundTrip(r)
 	if err != nil {
 		return nil, -1, c.failed(ctx, op, err)

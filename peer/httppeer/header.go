@@ -20,6 +20,7 @@ const (
 	headerSize        = "Stasis-Size"        // of the whole crate
 	headerOffset      = "Stasis-Offset"      // where the peer wants the bytes from
 	headerMount       = "Stasis-Mount"       // the token with which the mount that calls was admitted, in hexadecimal
+	headerUnverified  = "Stasis-Unverified"  // of a read: 1 if the reader checks the bytes itself
 	headerSignature   = "Stasis-Signature"   // of a discard
 	headerError       = "Stasis-Error"       // a wire.Error, where no body can tell it
 )

@@ -110,6 +110,8 @@ type Range struct {
 	Offset int64         `json:"offset"`
 	Length int64         `json:"length"`
 	Nonce  *store.Digest `json:"nonce,omitempty"`
+	// Unverified: the reader has the checksums; the peer need not check what it sends.
+	Unverified bool `json:"unverified,omitempty"`
 }
 
 // Proof answers a verification.

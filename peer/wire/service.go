@@ -24,6 +24,7 @@ type Session interface {
 	store.Store
 	store.Batcher
 	store.Fencer
+	store.Unverified
 	// Events gives the events after a cursor as they come, until ctx ends or give fails. A
 	// cursor of another incarnation, or one too old, starts with an event that says Gap.
 	Events(ctx context.Context, after Cursor, give func(Event) error) error

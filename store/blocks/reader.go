@@ -15,7 +15,7 @@ import (
 type Crate struct {
 	ID   store.CrateID
 	Size int64
-	// Digest gives that of a block.
+	// Digest gives that of a block; nil: nothing is verified.
 	Digest func(ctx context.Context, i int64) (store.Digest, error)
 	// Fetch fills p with the crate's bytes from offset. It returns an error unless it
 	// filled p wholly; p then must not be touched by it any more if it is to be reused:
@@ -28,7 +28,7 @@ type Crate struct {
 }
 
 // Reader gives a range of a crate, every block verified before its first byte is
-// returned. Read and Close may be called from different goroutines.
+// returned, unless its crate has no digests. Read and Close may be called from different goroutines.
 type Reader struct {
 	ctx context.Context
 	c   Crate
@@ -36,7 +36,7 @@ type Reader struct {
 
 	mu     sync.Mutex
 	buf    *[]byte
-	ready  []byte // verified and not yet returned
+	ready  []byte // not yet returned
 	offset int64  // of what follows ready
 	end    int64
 	err    error // sticks
@@ -49,7 +49,7 @@ func NewReader(ctx context.Context, op string, c Crate, offset, length int64) *R
 	return &Reader{ctx: ctx, op: op, c: c, offset: offset, end: offset + length}
 }
 
-// Read gives verified bytes. After an error every Read gives that error.
+// Read gives the next bytes. After an error every Read gives that error.
 func (r *Reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// next reads and verifies the block at r.offset.
+// next reads the block at r.offset, and verifies it.
 func (r *Reader) next() error {
 	if r.closed {
 		return &store.Error{Kind: store.Invalid, Op: r.op, Subject: r.c.ID.String(), Detail: "read after close"}
@@ -108,23 +108,33 @@ func (r *Reader) next() error {
 	i := r.offset / store.BlockSize
 	start := i * store.BlockSize
 	p := (*r.buf)[:store.BlockLen(r.c.Size, i)]
-	want, err := r.c.Digest(r.ctx, i)
-	if err != nil {
+	if err := r.fetch(p, i); err != nil {
 		return err
-	}
-	if err := r.c.Fetch(r.ctx, p, start); err != nil {
-		r.buf = nil
-		return err
-	}
-	if store.SumBlock(p) != want {
-		if r.c.Damaged != nil {
-			r.c.Damaged(i)
-		}
-		return Damage(r.op, r.c.ID, i)
 	}
 	r.ready = p[r.offset-start : min(int64(len(p)), r.end-start)]
 	r.offset += int64(len(r.ready))
 	return nil
+}
+
+// fetch reads one block and verifies it.
+func (r *Reader) fetch(p []byte, i int64) (err error) {
+	var want store.Digest
+	if r.c.Digest != nil {
+		if want, err = r.c.Digest(r.ctx, i); err != nil {
+			return err
+		}
+	}
+	if err := r.c.Fetch(r.ctx, p, i*store.BlockSize); err != nil {
+		r.buf = nil
+		return err
+	}
+	if r.c.Digest == nil || store.SumBlock(p) == want {
+		return nil
+	}
+	if r.c.Damaged != nil {
+		r.c.Damaged(i)
+	}
+	return Damage(r.op, r.c.ID, i)
 }
 
 // Damage is the error for a block that does not have its digest.

@@ -66,9 +66,10 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Batcher = (*Store)(nil)
-	_ store.Fencer  = (*Store)(nil)
+	_ store.Store      = (*Store)(nil)
+	_ store.Batcher    = (*Store)(nil)
+	_ store.Fencer     = (*Store)(nil)
+	_ store.Unverified = (*Store)(nil)
 )
 
 // enter counts a call in, so that Close waits for it.

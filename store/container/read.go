@@ -12,17 +12,26 @@ import (
 
 // Open is store.Store's.
 func (s *Store) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, offset, length, true)
+}
+
+// OpenUnverified is store.Unverified's.
+func (s *Store) OpenUnverified(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, offset, length, false)
+}
+
+func (s *Store) open(ctx context.Context, id store.CrateID, offset, length int64, check bool) (io.ReadCloser, error) {
 	const op = "open crate"
 	if err := s.enter(ctx, op); err != nil {
 		return nil, err
 	}
 	defer s.busy.Done()
-	return s.reader(ctx, op, id, offset, length)
+	return s.reader(ctx, op, id, offset, length, check)
 }
 
 // reader gives a reader that is counted in for as long as it reads a block, not
 // for as long as it is open: one that is left open does not hold up a Close.
-func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset, length int64) (*blocks.Reader, error) {
+func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset, length int64, check bool) (*blocks.Reader, error) {
 	c, err := s.find(op, id)
 	if err != nil {
 		return nil, err
@@ -31,10 +40,8 @@ func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset,
 		return nil, err
 	}
 	_, data := c.headerData()
-	w := digestsOf{s: s, op: op, c: c}
-	return blocks.NewReader(ctx, op, blocks.Crate{
+	of := blocks.Crate{
 		ID: id, Size: c.size,
-		Digest: w.digest,
 		Fetch: func(ctx context.Context, p []byte, offset int64) error {
 			_, err := call(ctx, s, op, toRead, func() (struct{}, error) {
 				return struct{}{}, s.fetch(op, c, data, p, offset)
@@ -42,7 +49,11 @@ func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset,
 			return err
 		},
 		Damaged: func(block int64) { s.damaged(c, block) },
-	}, offset, length), nil
+	}
+	if check {
+		of.Digest = (&digestsOf{s: s, op: op, c: c}).digest
+	}
+	return blocks.NewReader(ctx, op, of, offset, length), nil
 }
 
 // fetch reads a part of a crate's data.
@@ -131,7 +142,7 @@ func (s *Store) Verify(ctx context.Context, id store.CrateID, offset, length int
 		return store.Digest{}, err
 	}
 	defer s.busy.Done()
-	r, err := s.reader(ctx, op, id, offset, length)
+	r, err := s.reader(ctx, op, id, offset, length, true)
 	if err != nil {
 		return store.Digest{}, err
 	}

@@ -16,9 +16,18 @@ import (
 
 // Open is store.Store's.
 func (s *Store) Open(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, offset, length, checked)
+}
+
+// OpenUnverified is store.Unverified's.
+func (s *Store) OpenUnverified(ctx context.Context, id store.CrateID, offset, length int64) (io.ReadCloser, error) {
+	return s.open(ctx, id, offset, length, unchecked)
+}
+
+func (s *Store) open(ctx context.Context, id store.CrateID, offset, length int64, how care) (io.ReadCloser, error) {
 	const op = "open crate"
 	r, err := do(ctx, s, op, toRead, closeLate, func() (*blocks.Reader, error) {
-		return s.reader(ctx, op, id, offset, length, false)
+		return s.reader(ctx, op, id, offset, length, how)
 	})
 	if err != nil {
 		return nil, err
@@ -33,7 +42,7 @@ func closeLate(r *blocks.Reader) { _ = r.Close() }
 func (s *Store) Verify(ctx context.Context, id store.CrateID, offset, length int64, nonce store.Digest) (store.Digest, error) {
 	const op = "verify crate"
 	return do(ctx, s, op, toRead, nil, func() (store.Digest, error) {
-		r, err := s.reader(ctx, op, id, offset, length, true)
+		r, err := s.reader(ctx, op, id, offset, length, afresh)
 		if err != nil {
 			return store.Digest{}, err
 		}
@@ -45,8 +54,17 @@ func (s *Store) Verify(ctx context.Context, id store.CrateID, offset, length int
 	})
 }
 
-// reader opens a range of a crate; afresh wants it from the medium.
-func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset, length int64, afresh bool) (*blocks.Reader, error) {
+// care is how much a reader trusts what it reads.
+type care uint8
+
+const (
+	checked   care = iota // every block against its digest
+	unchecked             // the caller does that
+	afresh                // checked, and from the medium
+)
+
+// reader opens a range of a crate.
+func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset, length int64, how care) (*blocks.Reader, error) {
 	rec, err := s.readable(op, id)
 	if err != nil {
 		return nil, err
@@ -59,12 +77,8 @@ func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset,
 	if err != nil {
 		return nil, err
 	}
-	if afresh {
-		dropCache(f, offset, length)
-	}
-	digests := &digests{s: s, rec: rec}
-	return blocks.NewReader(ctx, op, blocks.Crate{
-		ID: id, Size: rec.size, Digest: digests.get,
+	c := blocks.Crate{
+		ID: id, Size: rec.size,
 		Fetch: func(ctx context.Context, p []byte, offset int64) error { return s.fetch(ctx, op, f, id, p, offset) },
 		Damaged: func(int64) {
 			// What a later read gives should be the medium's answer, not the cache's.
@@ -72,7 +86,15 @@ func (s *Store) reader(ctx context.Context, op string, id store.CrateID, offset,
 			s.damaged()
 		},
 		Close: f.Close,
-	}, offset, length), nil
+	}
+	switch digests := (&digests{s: s, rec: rec}); how {
+	case afresh:
+		dropCache(f, offset, length)
+		fallthrough
+	case checked:
+		c.Digest = digests.get
+	}
+	return blocks.NewReader(ctx, op, c, offset, length), nil
 }
 
 func (s *Store) must(op string, id store.CrateID) (record, error) {

@@ -55,11 +55,12 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Adopter = (*Store)(nil)
-	_ store.Filer   = (*Store)(nil)
-	_ store.Batcher = (*Store)(nil)
-	_ store.Fencer  = (*Store)(nil)
+	_ store.Store      = (*Store)(nil)
+	_ store.Adopter    = (*Store)(nil)
+	_ store.Filer      = (*Store)(nil)
+	_ store.Batcher    = (*Store)(nil)
+	_ store.Fencer     = (*Store)(nil)
+	_ store.Unverified = (*Store)(nil)
 )
 
 // need is what a call wants of the store.

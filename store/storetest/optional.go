@@ -352,3 +352,42 @@ func testFence(e *env) {
 	e.tokens = []store.Token{stranger}
 	e.fence()
 }
+
+// Unverified bytes are those of the crate as they lie there; damage in some of them is no
+// reason to give none, and nothing but bytes is different.
+func testUnverified(e *env) {
+	u, ok := e.s.(store.Unverified)
+	if !ok {
+		e.Skip("checks whatever it gives")
+	}
+	_, cs := e.crates(1, 2*mib+5)
+	for _, c := range cs {
+		size := int64(len(c.Data))
+		for _, r := range [][2]int64{{0, size}, {0, -1}, {size, -1}, {size / 2, 1}, {size / 2, size - size/2}} {
+			p, err := drain(u.OpenUnverified(e.ctx, c.ID, r[0], r[1]))
+			want := c.Data[r[0]:]
+			if r[1] >= 0 {
+				want = want[:r[1]]
+			}
+			if err != nil || !bytes.Equal(p, want) {
+				e.Errorf("range %v of %d bytes: %d bytes, %v", r, size, len(p), err)
+			}
+		}
+		_, err := drain(u.OpenUnverified(e.ctx, c.ID, size, 1))
+		e.fails(err, store.Invalid)
+	}
+	_, err := drain(u.OpenUnverified(e.ctx, store.NewCrateID(), 0, -1))
+	e.fails(err, store.NotFound)
+	if e.inst.Damage == nil {
+		return
+	}
+	c := cs[1]
+	e.inst.Damage(e, c.ID, mib+1)
+	p, err := drain(u.OpenUnverified(e.ctx, c.ID, 0, -1))
+	if err != nil && store.KindOf(err) != store.Corrupt {
+		e.Errorf("a damaged crate: %v", err)
+	}
+	if err == nil && (len(p) != len(c.Data) || !bytes.Equal(p[:mib], c.Data[:mib])) {
+		e.Errorf("a damaged crate gave %d bytes of %d", len(p), len(c.Data))
+	}
+}

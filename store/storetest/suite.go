@@ -89,6 +89,7 @@ func Run(t *testing.T, f Factory) {
 		{"Adopt", testAdopt},
 		{"AdoptRefused", testAdoptRefused},
 		{"File", testFile},
+		{"Unverified", testUnverified},
 		{"Fence", testFence},
 	}
 	seed := Seed(t)
@@ -205,7 +206,11 @@ func (e *env) crates(sizes ...int) (store.ReservationID, []Crate) {
 }
 
 func (e *env) read(id store.CrateID, offset, length int64) ([]byte, error) {
-	rc, err := e.s.Open(e.ctx, id, offset, length)
+	return drain(e.s.Open(e.ctx, id, offset, length))
+}
+
+// drain reads what an open gave.
+func drain(rc io.ReadCloser, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
