@@ -98,12 +98,13 @@ func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32
 	// The handle comes first: from the moment there is a name others may use the inode.
 	spec.Ino = ino
 	h := s.open(ino, write)
-	h.f.bare.Store(true)
 	a, err := s.Make(parent, name, spec)
 	if err != nil {
 		h.Release()
 		return a, nil, err
 	}
+	// Nobody else has been told of it: what it has it got from the directory.
+	h.f.bare.Store(!s.tree.HasACLs())
 	return a, h, nil
 }
 

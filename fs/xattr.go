@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"stasis/fs/acl"
 	"stasis/fs/names"
 )
 
@@ -41,13 +42,19 @@ func (s *FS) bare(ino names.Ino) bool {
 	return f != nil && f.bare.Load()
 }
 
-// keptXattrs are the namespaces of attributes that are kept as they are. Access control
-// lists, in system., are not.
+// keptXattrs are the namespaces of attributes that are kept as they are.
 var keptXattrs = []string{"user.", "trusted.", "security."}
+
+// isACL reports whether an attribute is an access control list, all that is kept of
+// system.
+func isACL(name string) bool { return name == acl.Access || name == acl.Default }
 
 // supportedXattr refuses other names, as other filesystems do: EOPNOTSUPP, and EINVAL for
 // a namespace with nothing behind it.
 func supportedXattr(name string) error {
+	if isACL(name) {
+		return nil
+	}
 	for _, prefix := range keptXattrs {
 		switch {
 		case name == prefix:
@@ -88,8 +95,9 @@ func (s *FS) ownXattr(ctx context.Context, ino names.Ino, name string) ([]byte, 
 	return []byte(safety.State.String()), nil
 }
 
-// SetXattr sets an extended attribute; flags are those of setxattr(2).
-func (s *FS) SetXattr(ino names.Ino, name string, value []byte, flags int) error {
+// SetXattr sets an extended attribute; flags are those of setxattr(2). killSGID: who sets
+// an access control list may not keep set-group-id.
+func (s *FS) SetXattr(ino names.Ino, name string, value []byte, flags int, killSGID bool) error {
 	if err := s.mayChangeXattr(name); err != nil {
 		return err
 	}
@@ -98,6 +106,10 @@ func (s *FS) SetXattr(ino names.Ino, name string, value []byte, flags int) error
 		f.bare.Store(false)
 	}
 	s.mu.Unlock()
+	if isACL(name) {
+		_, err := s.tree.SetACL(ino, name, value, killSGID)
+		return err
+	}
 	_, err := s.tree.SetXattr(ino, name, value, flags)
 	return err
 }

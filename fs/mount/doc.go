@@ -21,12 +21,13 @@
 //     time, and a close or write that failed for one would be a lie. Package fs and the
 //     router bound every wait.
 //
-// The kernel checks permissions (default_permissions), applies the umask and keeps
-// file locks. Where only root may enter, whom permissions do not stop, it is not asked to
-// check them: with every change of a directory it would forget what it knows of it, and ask
-// again for the next name in it. Access times are set when a program sets them, not by reading, as if
-// mounted with noatime. ACLs, fallocate and copy_file_range are not offered: programs
-// get EOPNOTSUPP for the first two, and the kernel copies for the third.
+// The kernel checks permissions (default_permissions), access control lists among them, and
+// keeps file locks. Where only root may enter, whom permissions do not stop, it is not asked
+// to check them: with every change of a directory it would forget what it knows of it, and ask
+// again for the next name in it. The umask is applied here, as a default list overrules
+// it. Access times are set when a program sets them, not by reading, as if mounted with
+// noatime. fallocate and copy_file_range are not offered: programs get EOPNOTSUPP for the
+// first, and the kernel copies for the second.
 //
 // A name that go-fuse keeps for itself, ".go-fuse-epoll-hack", can't be used in the
 // root of a vault.

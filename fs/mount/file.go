@@ -51,14 +51,14 @@ func (r *raw) opened(ino names.Ino, h *fs.Handle, in *fuse.OpenIn) error {
 // Create makes a file and opens it. The kernel has looked for the name before.
 func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	dir := names.Ino(in.NodeId)
-	a, h, err := r.fsys.Create(dir, name, specOf(in.Owner, in.Mode), in.Flags)
+	a, h, err := r.fsys.Create(dir, name, specOf(in.Owner, in.Mode, in.Umask), in.Flags)
 	return r.created("create a file", dir, a, h, err, in.Flags, out)
 }
 
 // Tmpfile makes a file without a name and opens it.
 func (r *raw) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	dir := names.Ino(in.NodeId)
-	a, h, err := r.fsys.Tmpfile(dir, specOf(in.Owner, in.Mode), in.Flags)
+	a, h, err := r.fsys.Tmpfile(dir, specOf(in.Owner, in.Mode, in.Umask), in.Flags)
 	return r.created("create a file without a name", dir, a, h, err, in.Flags, out)
 }
 

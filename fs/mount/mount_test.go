@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stasis/fs/acl"
 	"stasis/store"
 )
 
@@ -250,10 +251,8 @@ func TestXattrs(t *testing.T) {
 	if n, err := unix.Getxattr(p, "user.empty", buf); err != nil || n != 0 {
 		t.Errorf("an empty value: %d, %v", n, err)
 	}
-	_, err = unix.Getxattr(p, "system.posix_acl_access", buf)
-	if !errors.Is(err, syscall.EOPNOTSUPP) {
-		t.Errorf("an ACL, which would not be obeyed: %v", err)
-	}
+	_, err = unix.Getxattr(p, acl.Access, buf)
+	wantErrno(t, "an access control list that is not set", err, syscall.ENODATA)
 	// The vault's own are answered and not listed, so that copies don't carry them.
 	if n, err := unix.Getxattr(p, "user.stasis.wanted", buf); err != nil || string(buf[:n]) != "1" {
 		t.Errorf("wanted copies: %q, %v", buf[:max(0, n)], err)
@@ -267,6 +266,56 @@ func TestXattrs(t *testing.T) {
 	v.must(unix.Removexattr(p, "user.a"))
 	_, err = unix.Getxattr(p, "user.a", buf)
 	wantErrno(t, "what was removed", err, syscall.ENODATA)
+}
+
+// The permission bits that the kernel shows follow an access control list at once, and the
+// list follows them, whether or not the kernel checks permissions.
+func TestACLs(t *testing.T) {
+	for name, check := range map[string]bool{"for root": false, "checked": true} {
+		t.Run(name, func(t *testing.T) {
+			v := newVault(t, Options{Check: check})
+			dir := v.path("d")
+			v.must(os.Mkdir(dir, 0o755))
+			l := acl.List{{Tag: acl.UserObj, Perm: 7}, {Tag: acl.User, Perm: 6, ID: 1000}, {Tag: acl.GroupObj, Perm: 5}, {Tag: acl.Mask, Perm: 7}, {Tag: acl.Other, Perm: 0}}
+			v.must(unix.Setxattr(dir, acl.Default, l.Value(), 0))
+			p := filepath.Join(dir, "f")
+			v.must(os.WriteFile(p, []byte("x"), 0o666))
+			mode := func() os.FileMode {
+				t.Helper()
+				st, err := os.Stat(p)
+				v.must(err)
+				return st.Mode()
+			}
+			access := func() acl.List {
+				t.Helper()
+				buf := make([]byte, 100)
+				n, err := unix.Getxattr(p, acl.Access, buf)
+				if err != nil {
+					return nil
+				}
+				l, err := acl.Parse(buf[:n])
+				v.must(err)
+				return l
+			}
+			if mode() != 0o660 || access().Mode(0) != 0o660 {
+				t.Errorf("it has mode %o and %v", mode(), access())
+			}
+			v.must(os.Chmod(p, 0o640))
+			if mode() != 0o640 || access().Mode(0) != 0o640 {
+				t.Errorf("after chmod it has mode %o and %v", mode(), access())
+			}
+			v.must(unix.Setxattr(p, acl.Access, l.Value(), 0))
+			if mode() != 0o770 {
+				t.Errorf("with a list it has mode %o", mode())
+			}
+			v.must(unix.Removexattr(p, acl.Access))
+			if mode() != 0o770 || access() != nil {
+				t.Errorf("without it has mode %o and %v", mode(), access())
+			}
+			wantErrno(t, "what is no list", unix.Setxattr(p, acl.Access, []byte("nonsense"), 0), syscall.EOPNOTSUPP)
+			wantErrno(t, "a default list of a file", unix.Setxattr(p, acl.Default, l.Value(), 0), syscall.EACCES)
+		})
+	}
 }
 
 // needOtherUsers skips a test where files can't be given to other users: for who is not

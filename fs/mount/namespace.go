@@ -21,14 +21,14 @@ func (r *raw) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fus
 	return r.entry("look up a name", dir, a, err, out)
 }
 
-// specOf describes an inode that the caller makes. The umask has been applied.
-func specOf(by fuse.Owner, mode uint32) names.Spec {
-	return names.Spec{Mode: mode, UID: by.Uid, GID: by.Gid}
+// specOf describes an inode that the caller makes.
+func specOf(by fuse.Owner, mode, umask uint32) names.Spec {
+	return names.Spec{Mode: mode, Umask: umask, UID: by.Uid, GID: by.Gid}
 }
 
 // Mknod makes a file or a special file.
 func (r *raw) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	dir, spec := names.Ino(in.NodeId), specOf(in.Owner, in.Mode)
+	dir, spec := names.Ino(in.NodeId), specOf(in.Owner, in.Mode, in.Umask)
 	spec.Rdev = in.Rdev
 	a, err := r.fsys.Make(dir, name, spec)
 	return r.entry("make a node", dir, a, err, out)
@@ -37,13 +37,13 @@ func (r *raw) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.
 // Mkdir makes a directory.
 func (r *raw) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	dir := names.Ino(in.NodeId)
-	a, err := r.fsys.Make(dir, name, specOf(in.Owner, unix.S_IFDIR|in.Mode&0o7777))
+	a, err := r.fsys.Make(dir, name, specOf(in.Owner, unix.S_IFDIR|in.Mode&0o7777, in.Umask))
 	return r.entry("make a directory", dir, a, err, out)
 }
 
 // Symlink makes a symlink.
 func (r *raw) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
-	dir, spec := names.Ino(in.NodeId), specOf(in.Owner, unix.S_IFLNK|0o777)
+	dir, spec := names.Ino(in.NodeId), specOf(in.Owner, unix.S_IFLNK|0o777, 0)
 	spec.Target = target
 	a, err := r.fsys.Make(dir, name, spec)
 	return r.entry("make a symlink", dir, a, err, out)

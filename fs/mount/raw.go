@@ -22,6 +22,9 @@ type raw struct {
 
 	fsys *fs.FS
 	open *handles
+	// checked: the kernel checks permissions, access control lists included.
+	checked bool
+	server  *fuse.Server
 	// ctx ends with the session. Interrupts are not looked at; see doc.go.
 	ctx context.Context
 }
@@ -29,6 +32,13 @@ type raw struct {
 func newRaw(ctx context.Context, fsys *fs.FS, log logrus.FieldLogger) *raw {
 	return &raw{RawFileSystem: fuse.NewDefaultRawFileSystem(), reporter: reporter{log: log}, fsys: fsys, open: newHandles(), ctx: ctx}
 }
+
+// Init comes before the first request.
+func (r *raw) Init(server *fuse.Server) { r.server = server }
+
+// forgetAttr has the kernel ask again for the attributes of an inode. It is not told that
+// there is nothing to forget.
+func (r *raw) forgetAttr(ino names.Ino) { _ = r.server.InodeNotify(uint64(ino), -1, 0) }
 
 // String is what the mount's type ends in.
 func (r *raw) String() string { return subtype }

@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,7 +60,9 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newRaw(ctx, fsys, o.Log)
-	server, err := fuse.NewServer(r, o.Mountpoint, mountOptions(o, r, os.Geteuid() == 0))
+	direct := os.Geteuid() == 0
+	r.checked = !direct || o.AllowOther || o.Check || !rootEverywhere()
+	server, err := fuse.NewServer(r, o.Mountpoint, mountOptions(o, r, direct))
 	if err != nil {
 		cancel()
 		return nil, mountError(o.Mountpoint, err)
@@ -109,11 +112,13 @@ func mountOptions(o Options, r *raw, direct bool) *fuse.MountOptions {
 		DisableSplice: true,
 		// All changes go through this kernel: it need not drop content when times change.
 		ExplicitDataCacheControl: true, EnableSymlinkCaching: true,
-		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
+		// The umask is left to us, as a directory's default access control list overrules it.
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT,
+		EnableAcl:         r.checked,
 		PanicHandler:      r.panicked,
 		Logger:            log.New(logWriter{o.Log}, "", 0),
 	}
-	if !direct || o.AllowOther || o.Check {
+	if r.checked {
 		m.Options = append(m.Options, "default_permissions")
 	}
 	if direct {
@@ -122,6 +127,16 @@ func mountOptions(o Options, r *raw, direct bool) *fuse.MountOptions {
 		m.Options = append(m.Options, mountWords(o)...)
 	}
 	return m
+}
+
+// rootEverywhere reports whether root here is root of the machine, whom permissions do not
+// stop, and not of a user namespace.
+func rootEverywhere() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return true // a kernel without user namespaces
+	}
+	return slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
 }
 
 // mountFlags are those of mount(2). None at all would mean go-fuse's own choice.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"stasis/fs/acl"
 	"stasis/fs/names"
 )
 
@@ -40,10 +41,15 @@ func (r *raw) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, p []byte) (uint32,
 	return uint32(copy(p, all)), fuse.OK
 }
 
-// SetXAttr sets a value.
+// SetXAttr sets a value. The permission bits follow an access control list, which only a
+// kernel that checks permissions expects.
 func (r *raw) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
 	ino := names.Ino(in.NodeId)
-	return r.status("set an extended attribute", ino, r.fsys.SetXattr(ino, name, value, int(in.Flags)))
+	err := r.fsys.SetXattr(ino, name, value, int(in.Flags), in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
+	if err == nil && name == acl.Access && !r.checked {
+		r.forgetAttr(ino)
+	}
+	return r.status("set an extended attribute", ino, err)
 }
 
 // RemoveXAttr removes an attribute.

@@ -107,7 +107,8 @@ func (o *op) create(ino Ino, dir *Inode, s Spec) (*Inode, error) {
 		}
 		in.Target, in.Size, in.Mode = s.Target, int64(len(s.Target)), unix.S_IFLNK|0o777
 	}
-	return o.add(in), nil
+	made := o.add(in)
+	return made, o.inherit(dir, made, s.Umask)
 }
 
 // Link gives an inode one more name; an orphan its first. EPERM for a
@@ -216,7 +217,7 @@ func (o *op) named(d dentry, name string) (*Inode, error) {
 // Update changes attributes of an inode: whatever fn sets, except the number,
 // the type, the link count, the parent and the target, which stay. Times are fn's
 // to set; only the change time follows by itself, where the permissions or the
-// owner changed and fn did not set it. An error of fn changes nothing; fn may run
+// owner changed and fn did not set it, and an access control list with the permissions. An error of fn changes nothing; fn may run
 // again. ENOENT, EINVAL for a size or list that the inode can't have.
 func (t *Tree) Update(ino Ino, fn func(*Inode) error) (Inode, ledger.Position, error) {
 	var after Inode
@@ -231,7 +232,7 @@ func (t *Tree) Update(ino Ino, fn func(*Inode) error) (Inode, ledger.Position, e
 // of the caller too. An error may leave the change half made in tx: the caller's fn
 // must return it.
 func (t *Tree) UpdateTx(tx *ledger.Tx, ino Ino, fn func(*Inode) error) (Inode, error) {
-	o := &op{tx: tx, now: t.now()}
+	o := &op{tx: tx, now: t.now(), acls: t.HasACLs()}
 	in, err := o.load(ino)
 	if err != nil {
 		return Inode{}, err
@@ -247,6 +248,11 @@ func (t *Tree) UpdateTx(tx *ledger.Tx, ino Ino, fn func(*Inode) error) (Inode, e
 	}
 	if (in.Mode != was.Mode || in.UID != was.UID || in.GID != was.GID) && in.Ctime == was.Ctime {
 		in.Ctime = o.now
+	}
+	if (in.Mode^was.Mode)&0o777 != 0 {
+		if err := o.follow(in); err != nil {
+			return Inode{}, err
+		}
 	}
 	return *in, o.finish()
 }

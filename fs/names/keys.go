@@ -18,6 +18,7 @@ var (
 	keyInos    = []byte{tableCounter, 'i'} // high-water mark of inode numbers
 	keyCookies = []byte{tableCounter, 'c'} // of cookies
 	keyLists   = []byte{tableCounter, 'l'} // of list ids
+	keyACLs    = []byte{tableCounter, 'a'} // there: an access control list was set once
 )
 
 func numberKey(table byte, n uint64, room int) []byte {

@@ -13,6 +13,7 @@ import (
 type op struct {
 	tx     *ledger.Tx
 	now    int64
+	acls   bool // there may be access control lists
 	inodes []*loaded
 }
 

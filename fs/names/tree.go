@@ -1,6 +1,7 @@
 package names
 
 import (
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ type Tree struct {
 	inos    *allocator
 	cookies *allocator
 	lists   *allocator
+	acls    atomic.Bool // an access control list was set once
 }
 
 // Now is the time as the kernel stamps files with it, in nanoseconds since the
@@ -60,6 +62,11 @@ func Open(db *ledger.DB, o Options) (*Tree, error) {
 	if t.lists, err = newAllocator(t.space, keyLists, 1); err != nil {
 		return nil, err
 	}
+	_, acls, err := t.space.Get(keyACLs)
+	if err != nil {
+		return nil, err
+	}
+	t.acls.Store(acls)
 	if _, err = t.Get(Root); err != syscall.ENOENT {
 		return t, err
 	}
@@ -78,7 +85,7 @@ func Open(db *ledger.DB, o Options) (*Tree, error) {
 func (t *Tree) update(fn func(o *op) error) (ledger.Position, error) {
 	now := t.now()
 	return t.space.Update(func(tx *ledger.Tx) error {
-		o := &op{tx: tx, now: now}
+		o := &op{tx: tx, now: now, acls: t.HasACLs()}
 		if err := fn(o); err != nil {
 			return err
 		}

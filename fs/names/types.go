@@ -50,7 +50,8 @@ func (in *Inode) IsSymlink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 // Spec describes an inode to create.
 type Spec struct {
 	Ino    Ino    // that NewIno gave; 0 takes a new one
-	Mode   uint32 // type (S_IFMT; 0 is a regular file) and permissions, umask applied
+	Mode   uint32 // type (S_IFMT; 0 is a regular file) and permissions
+	Umask  uint32 // permissions that are left out, unless the parent has a default ACL
 	UID    uint32
 	GID    uint32 // taken from a parent with the setgid bit instead
 	Rdev   uint32 // device nodes only

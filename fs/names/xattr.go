@@ -25,7 +25,8 @@ func (t *Tree) GetXattr(ino Ino, name string) ([]byte, error) {
 
 // SetXattr sets an extended attribute. flags are those of setxattr(2):
 // XATTR_CREATE gives EEXIST where it is set, XATTR_REPLACE ENODATA where it is
-// not. E2BIG past MaxXattrValue, ENOSPC past MaxXattrList.
+// not. E2BIG past MaxXattrValue, ENOSPC past MaxXattrList. Access control lists are
+// set by SetACL.
 func (t *Tree) SetXattr(ino Ino, name string, value []byte, flags int) (ledger.Position, error) {
 	if err := checkXattrName(name); err != nil {
 		return 0, err
@@ -41,8 +42,7 @@ func (t *Tree) SetXattr(ino Ino, name string, value []byte, flags int) (ledger.P
 		if err != nil {
 			return err
 		}
-		key := xattrKey(ino, name)
-		_, ok, err := o.tx.Get(key)
+		_, ok, err := o.tx.Get(xattrKey(ino, name))
 		switch {
 		case err != nil:
 			return err
@@ -51,20 +51,30 @@ func (t *Tree) SetXattr(ino Ino, name string, value []byte, flags int) (ledger.P
 		case !ok && flags&unix.XATTR_REPLACE != 0:
 			return syscall.ENODATA
 		}
-		if !ok {
-			n := 0
-			err := eachXattr(o.tx, ino, func(other string) { n += len(other) + 1 })
-			if err != nil {
-				return err
-			}
-			if n+len(name)+1 > MaxXattrList {
-				return syscall.ENOSPC
-			}
-		}
-		o.tx.Put(key, encodeBytes(value))
 		in.Ctime = o.now
-		return nil
+		return o.putXattr(ino, name, value)
 	})
+}
+
+// putXattr sets an attribute. ENOSPC past MaxXattrList.
+func (o *op) putXattr(ino Ino, name string, value []byte) error {
+	key := xattrKey(ino, name)
+	_, ok, err := o.tx.Get(key)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		n := 0
+		err := eachXattr(o.tx, ino, func(other string) { n += len(other) + 1 })
+		if err != nil {
+			return err
+		}
+		if n+len(name)+1 > MaxXattrList {
+			return syscall.ENOSPC
+		}
+	}
+	o.tx.Put(key, encodeBytes(value))
+	return nil
 }
 
 // RemoveXattr removes an extended attribute. ENODATA if it is not set.
