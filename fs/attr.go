@@ -46,7 +46,7 @@ func (s *FS) attr(f *file) (Attr, error) {
 		a, e := s.attrOf(in)
 		return a, errors.Join(err, e)
 	}
-	in.Size = f.size
+	in.Size, in.Atime = f.size, s.atimes.of(in)
 	if f.timed {
 		in.Mtime, in.Ctime = f.mtime, max(f.mtime, in.Ctime)
 	}
@@ -63,6 +63,7 @@ const sparseFrom = 4 * store.BlockSize
 
 // attrOf is for an inode whose settled content is all there is.
 func (s *FS) attrOf(in names.Inode) (Attr, error) {
+	in.Atime = s.atimes.of(in)
 	a := Attr{Inode: in}
 	switch {
 	case !in.IsRegular():
@@ -150,6 +151,9 @@ func (s *FS) setAttr(f *file, c Change) error {
 	chown := c.UID != nil || c.GID != nil
 	if c.Mode == nil && !chown && c.Atime == nil && c.Mtime == nil && c.Ctime == nil && !c.KillSUIDGID {
 		return nil
+	}
+	if c.Atime != nil {
+		s.atimes.drop(f.ino)
 	}
 	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
 		if (chown || c.KillSUIDGID) && c.Mode == nil {

@@ -68,6 +68,7 @@ type FS struct {
 	sealer   sealer
 	drops    dropList
 	blanks   blankPool
+	atimes   atimes
 	// promised is closed when the files that a crash has left have their space again.
 	promised chan struct{}
 	changed  broadcast
@@ -109,6 +110,7 @@ func New(o Options) (*FS, error) {
 	s.waiting.init()
 	s.sealer.init()
 	s.blanks.init()
+	s.atimes.init()
 	return s, nil
 }
 
@@ -124,7 +126,7 @@ func (s *FS) Start(ctx context.Context, r *router.Router) error {
 	}
 	files := s.unpromised()
 	s.done.Go(func() { s.promiseAgain(files) })
-	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop, s.snapshotLoop, s.blankLoop} {
+	for _, work := range []func(){s.sealLoop, s.reapLoop, s.tearLoop, s.syncLoop, s.retryLoop, s.reviewLoop, s.snapshotLoop, s.blankLoop, s.atimeLoop} {
 		s.done.Go(work)
 	}
 	return s.PolicyChanged()
@@ -136,7 +138,7 @@ func (s *FS) Start(ctx context.Context, r *router.Router) error {
 func (s *FS) Close(ctx context.Context) error {
 	s.cancel()
 	s.done.Wait()
-	err := errors.Join(s.dropBlanks(), s.settleAll(ctx))
+	err := errors.Join(s.dropBlanks(), s.keepAtimes(), s.settleAll(ctx))
 	s.dropBodies()
 	return errors.Join(err, s.bodies.Close())
 }

@@ -16,7 +16,9 @@ import (
 type Handle struct {
 	s        *FS
 	f        *file
+	flags    uint32 // of open(2)
 	write    bool
+	read     atomic.Bool // something was
 	released atomic.Bool
 }
 
@@ -37,7 +39,7 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 	if s.ro && write {
 		return nil, syscall.EROFS
 	}
-	h := s.open(ino, write)
+	h := s.open(ino, flags)
 	if write && flags&unix.O_TRUNC != 0 {
 		if err := s.truncate(ctx, h.f, 0); err != nil {
 			h.Release()
@@ -47,24 +49,33 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 	return h, nil
 }
 
-func (s *FS) open(ino names.Ino, write bool) *Handle {
-	f := s.pin(ino)
+func (s *FS) open(ino names.Ino, flags uint32) *Handle {
+	f, write := s.pin(ino), flags&unix.O_ACCMODE != unix.O_RDONLY
 	if write {
 		s.mu.Lock()
 		f.writers++
 		s.mu.Unlock()
 	}
-	return &Handle{s: s, f: f, write: write}
+	return &Handle{s: s, f: f, flags: flags, write: write}
 }
 
 // Ino is the inode of the file.
 func (h *Handle) Ino() names.Ino { return h.f.ino }
+
+// Quiet reports whether reads leave the access time as it is: O_NOATIME.
+func (h *Handle) Quiet() bool { return h.flags&unix.O_NOATIME != 0 }
+
+// Unread reports whether the file was opened to be read, and nothing was read by ReadAt.
+func (h *Handle) Unread() bool { return !h.write && !h.read.Load() }
 
 // ReadAt fills p from off and gives the number of bytes, fewer only at the end of the
 // file.
 func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
+	}
+	if !h.read.Load() {
+		h.read.Store(true)
 	}
 	return h.s.read(ctx, h.f, p, off)
 }

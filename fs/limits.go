@@ -84,6 +84,12 @@ const (
 	// without any.
 	waitBurst = 20 * time.Millisecond
 	waitLook  = 2 * time.Second
+	// atimeAge is from when on a read renews an access time that is newer than the last
+	// change, atimeEvery how often what reads have set is written down, and atimesMost at how
+	// many inodes that happens at once.
+	atimeAge   = 24 * time.Hour
+	atimeEvery = 5 * time.Second
+	atimesMost = 4096
 	// MaxFileSize is the largest file, in bytes.
 	MaxFileSize = 1 << 50
 )

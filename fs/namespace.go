@@ -86,18 +86,17 @@ func (s *FS) Make(parent names.Ino, name string, spec names.Spec) (Attr, error) 
 // Create makes a regular file and opens it.
 func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32) (Attr, *Handle, error) {
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
-	write := flags&unix.O_ACCMODE != unix.O_RDONLY
 	ino, ahead := s.blanks.take()
 	if !ahead {
 		a, err := s.Make(parent, name, spec)
 		if err != nil {
 			return a, nil, err
 		}
-		return a, s.open(a.Ino, write), nil
+		return a, s.open(a.Ino, flags), nil
 	}
 	// The handle comes first: from the moment there is a name others may use the inode.
 	spec.Ino = ino
-	h := s.open(ino, write)
+	h := s.open(ino, flags)
 	a, err := s.Make(parent, name, spec)
 	if err != nil {
 		h.Release()
@@ -125,7 +124,7 @@ func (s *FS) Tmpfile(parent names.Ino, spec names.Spec, flags uint32) (Attr, *Ha
 	s.orphans[in.Ino] = struct{}{}
 	s.mu.Unlock()
 	a, err := s.attrOf(in)
-	return a, s.open(in.Ino, flags&unix.O_ACCMODE != unix.O_RDONLY), err
+	return a, s.open(in.Ino, flags), err
 }
 
 // Link gives an inode one more name, and counts a reference to it.

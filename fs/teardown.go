@@ -278,6 +278,7 @@ func (s *FS) reap(ino names.Ino) error {
 	if err != nil {
 		return err
 	}
+	s.atimes.drop(ino)
 	s.waiting.set(ino, nil)
 	s.release(ino)
 	s.buried(dead)

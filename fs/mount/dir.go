@@ -48,6 +48,7 @@ func (r *raw) list(dir names.Ino, offset uint64, add func(fuse.DirEntry) bool) e
 // ReadDir lists names.
 func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir := names.Ino(in.NodeId)
+	r.listed(dir, in.Offset)
 	return r.status("list a directory", dir, r.list(dir, in.Offset, out.AddDirEntry))
 }
 
@@ -55,6 +56,7 @@ func (r *raw) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList
 // each but "." and "..".
 func (r *raw) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir := names.Ino(in.NodeId)
+	r.listed(dir, in.Offset)
 	return r.status("list a directory", dir, r.list(dir, in.Offset, func(e fuse.DirEntry) bool {
 		entry := out.AddDirLookupEntry(e)
 		if entry != nil && e.Off > afterParent {
@@ -62,6 +64,13 @@ func (r *raw) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 		}
 		return entry != nil
 	}))
+}
+
+// listed sets the access time of a directory whose listing begins.
+func (r *raw) listed(dir names.Ino, offset uint64) {
+	if offset == 0 {
+		r.accessed(dir)
+	}
 }
 
 // describe fills in an entry of a listing. An entry without an inode is a name only: so

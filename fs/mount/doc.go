@@ -25,9 +25,10 @@
 // keeps file locks. Where only root may enter, whom permissions do not stop, it is not asked
 // to check them: with every change of a directory it would forget what it knows of it, and ask
 // again for the next name in it. The umask is applied here, as a default list overrules
-// it. Access times are set when a program sets them, not by reading, as if mounted with
-// noatime. fallocate and copy_file_range are not offered: programs get EOPNOTSUPP for the
-// first, and the kernel copies for the second.
+// it. Access times are those of relatime, but that the kernel answers reads of what it holds
+// by itself: of these a close tells, and of a file open for writing nothing does. fallocate
+// and copy_file_range are not offered: programs get EOPNOTSUPP for the first, and the kernel
+// copies for the second.
 //
 // A name that go-fuse keeps for itself, ".go-fuse-epoll-hack", can't be used in the
 // root of a vault.

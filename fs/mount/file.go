@@ -80,6 +80,9 @@ func (r *raw) Read(_ <-chan struct{}, in *fuse.ReadIn, p []byte) (fuse.ReadResul
 	if err != nil {
 		return nil, r.status("read", h.Ino(), err)
 	}
+	if !h.Quiet() {
+		r.accessed(h.Ino())
+	}
 	return fuse.ReadResultData(p[:n]), fuse.OK
 }
 
@@ -117,6 +120,7 @@ func (r *raw) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 // Release ends a handle, once nobody has it any more.
 func (r *raw) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := r.open.take(in.Fh); h != nil {
+		r.unseen(h)
 		h.Release()
 	}
 }

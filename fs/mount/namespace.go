@@ -60,6 +60,7 @@ func (r *raw) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.En
 func (r *raw) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
 	ino := names.Ino(in.NodeId)
 	target, err := r.fsys.Readlink(ino)
+	r.accessed(ino)
 	return []byte(target), r.status("read a symlink", ino, err)
 }
 

@@ -22,6 +22,8 @@ type raw struct {
 
 	fsys *fs.FS
 	open *handles
+	// atime: reading sets access times.
+	atime bool
 	// checked: the kernel checks permissions, access control lists included.
 	checked bool
 	server  *fuse.Server

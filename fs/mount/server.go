@@ -61,6 +61,7 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newRaw(ctx, fsys, o.Log)
 	direct := os.Geteuid() == 0
+	r.atime = !o.NoAtime && !o.ReadOnly
 	r.checked = !direct || o.AllowOther || o.Check || !rootEverywhere()
 	server, err := fuse.NewServer(r, o.Mountpoint, mountOptions(o, r, direct))
 	if err != nil {

@@ -1,0 +1,142 @@
+package fs
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"stasis/fs/names"
+	"stasis/store/ledger"
+)
+
+// Access times are kept as Linux does with relatime: a read sets it where it is not newer
+// than the last change, or a day old. What was noted goes into the namespace a little
+// later, many at once; a crash loses it.
+type atimes struct {
+	mu    sync.Mutex
+	noted map[names.Ino]int64 // ns since the epoch
+	full  chan struct{}
+}
+
+func (a *atimes) init() {
+	a.noted = make(map[names.Ino]int64)
+	a.full = make(chan struct{}, 1)
+}
+
+// of gives the access time of an inode that is in the namespace with another.
+func (a *atimes) of(in names.Inode) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t, ok := a.noted[in.Ino]; ok {
+		return t
+	}
+	return in.Atime
+}
+
+// note sets the access time of an inode.
+func (a *atimes) note(ino names.Ino, t int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.noted[ino] = t
+	if len(a.noted) >= atimesMost {
+		kick(a.full)
+	}
+}
+
+// drop forgets what was noted of an inode, which has another access time now, or is gone.
+// When it returns nothing is on its way into the namespace.
+func (a *atimes) drop(ino names.Ino) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.noted, ino)
+}
+
+// Accessed notes that an inode is read now, and reports whether that changed its access
+// time.
+func (s *FS) Accessed(ino names.Ino) bool {
+	if s.ro {
+		return false
+	}
+	in, err := s.tree.Get(ino)
+	if err != nil {
+		return false // the read says what is wrong
+	}
+	changed := max(in.Mtime, in.Ctime)
+	if f := s.pinned(ino); f != nil {
+		f.mu.RLock()
+		changed = max(changed, f.written())
+		f.mu.RUnlock()
+		s.unpin(f)
+	}
+	now, was := names.Now(), s.atimes.of(in)
+	if was > changed && now-was < int64(atimeAge) {
+		return false
+	}
+	s.atimes.note(ino, now)
+	return true
+}
+
+// atimeLoop writes down what was noted.
+func (s *FS) atimeLoop() {
+	t := time.NewTicker(atimeEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+		case <-s.atimes.full:
+		}
+		if err := s.keepAtimes(); err != nil {
+			s.log.WithError(err).Warn("record access times; it is tried again")
+		}
+	}
+}
+
+// keepAtimes puts the access times noted into the namespace.
+func (s *FS) keepAtimes() error {
+	for {
+		n, err := s.keepSomeAtimes()
+		if n == 0 || err != nil {
+			return err
+		}
+	}
+}
+
+// keepSomeAtimes is that for as many as one update holds. The lock is held so that a time
+// that a program sets comes after it.
+func (s *FS) keepSomeAtimes() (n int, err error) {
+	a := &s.atimes
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var kept []names.Ino
+	for ino := range a.noted {
+		if kept = append(kept, ino); len(kept) == updateKeys {
+			break
+		}
+	}
+	if len(kept) == 0 {
+		a.noted = make(map[names.Ino]int64) // a map does not shrink
+		return 0, nil
+	}
+	_, err = s.shared.Update(func(tx *ledger.Tx) error {
+		for _, ino := range kept {
+			_, err := s.tree.UpdateTx(tx, ino, func(in *names.Inode) error {
+				in.Atime = a.noted[ino]
+				return nil
+			})
+			if err != nil && !errors.Is(err, syscall.ENOENT) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, ino := range kept {
+		delete(a.noted, ino)
+	}
+	return len(kept), nil
+}
