@@ -22,7 +22,7 @@
 //     is durable.
 //
 // Records in the ledger. Shared space: 'e' extents by list and end, 'r' reference counts of
-// crates, 'L' lists to tear down. Local space: 'w' the body of an inode, 'b' a crate that
+// crates, 'L' lists to tear down, 'S' inodes that share a crate made for another. Local space: 'w' the body of an inode, 'b' a crate that
 // lies in a body, 'n' how many do in one body, 'l' a body
 // whose file is to go, 'u' an inode that is not durable and why, 'v' a directory whose policy changed, 'V' the default policy last seen, 'B' the boot
 // that ran last.

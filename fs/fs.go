@@ -14,6 +14,7 @@ import (
 	"stasis/fs/names"
 	"stasis/router"
 	"stasis/store"
+	"stasis/store/keyed"
 	"stasis/store/ledger"
 )
 
@@ -64,6 +65,8 @@ type FS struct {
 	wrongBodies sync.Map // of store.CrateID
 
 	waiting  waitingTable
+	// assessing is held by whoever finds out what an inode waits for, or takes away from it.
+	assessing keyed.Locks[names.Ino]
 	building listSet
 	sealer   sealer
 	drops    dropList

@@ -25,27 +25,43 @@ func (s *FS) Placed(ms []router.Manifest) {
 		s.log.WithError(err).Error("record that bodies are not needed any more")
 	}
 	for _, m := range ms {
-		ino := names.Ino(m.Origin)
-		if m.Copies() < m.Wanted {
-			if s.waiting.waits(ino, m.Crate) && m.Outstanding() > 0 {
-				s.release(ino)
-				continue
-			}
-			// A copy that counted does not any more, or one that was awaited won't come.
-			if err := s.assess(ino); err != nil {
-				s.log.WithError(err).WithField("inode", ino).Error("mark a file that lost a copy")
-			}
-			continue
+		inos, err := s.users(m)
+		if err != nil {
+			s.log.WithError(err).WithField("crate", m.Crate).Error("find the files that share a crate")
 		}
-		if known, last := s.waiting.arrived(ino, m.Crate); last {
-			if err := s.assess(ino); err != nil {
-				s.log.WithError(err).WithField("inode", ino).Error("record that a file has its copies")
-			}
-		} else if known {
-			s.release(ino)
+		for _, ino := range inos {
+			s.placedFor(ino, m)
 		}
 	}
 	s.notify()
+}
+
+// placedFor is Placed for one of the inodes that a crate belongs to.
+func (s *FS) placedFor(ino names.Ino, m router.Manifest) {
+	if m.Copies() < m.Wanted {
+		if s.waiting.waits(ino, m.Crate) && m.Outstanding() > 0 {
+			s.release(ino)
+			return
+		}
+		// A copy that counted does not any more, or one that was awaited won't come.
+		if err := s.assess(ino); err != nil {
+			s.log.WithError(err).WithField("inode", ino).Error("mark a file that lost a copy")
+		}
+		return
+	}
+	unlock, err := s.assessing.Lock(s.ctx, ino)
+	if err != nil {
+		return // the end; the next start looks anew
+	}
+	known, last := s.waiting.arrived(ino, m.Crate)
+	unlock()
+	if last {
+		if err := s.assess(ino); err != nil {
+			s.log.WithError(err).WithField("inode", ino).Error("record that a file has its copies")
+		}
+	} else if known {
+		s.release(ino)
+	}
 }
 
 // Adopted hears that a body was renamed into a node, which serves it now.
@@ -62,7 +78,11 @@ func (s *FS) NodesChanged() { kick(s.retry) }
 // are put into a body, from where they go into a new crate.
 func (s *FS) Retired(m router.Manifest) {
 	s.done.Go(func() {
-		if err := s.renew(s.ctx, names.Ino(m.Origin), m.Crate); err != nil && s.ctx.Err() == nil {
+		inos, err := s.users(m)
+		for _, ino := range inos {
+			err = errors.Join(err, s.renew(s.ctx, ino, m.Crate))
+		}
+		if err != nil && s.ctx.Err() == nil {
 			s.log.WithError(err).WithField("crate", m.Crate).Error("make a new crate for one that was retired")
 		}
 	})
@@ -73,6 +93,9 @@ func (s *FS) renew(ctx context.Context, ino names.Ino, c store.CrateID) error {
 	f := s.pin(ino)
 	defer s.unpin(f)
 	in, err := s.tree.Get(ino)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // removed; others may share the crate
+	}
 	if err != nil {
 		return err
 	}
@@ -98,6 +121,12 @@ func (s *FS) renew(ctx context.Context, ino names.Ino, c store.CrateID) error {
 // assess compares an inode's settled content with what its policy wants, marks the
 // inode accordingly and lets go of what was replaced.
 func (s *FS) assess(ino names.Ino) error {
+	// A receipt that comes in amid this is counted before or after.
+	unlock, err := s.assessing.Lock(s.ctx, ino)
+	if err != nil {
+		return nil // the end; the next start looks anew
+	}
+	defer unlock()
 	st, err := s.examine(ino)
 	if errors.Is(err, syscall.ENOENT) {
 		return nil // removed meanwhile; its records go with it

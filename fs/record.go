@@ -12,6 +12,7 @@ const (
 	tableExtent    = 'e'
 	tableRefs      = 'r'
 	tableTeardown  = 'L'
+	tableShare     = 'S'
 	tableBody      = 'w'
 	tableLying     = 'b'
 	tableLiers     = 'n'

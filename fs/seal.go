@@ -102,38 +102,37 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	for i, p := range pieces {
 		made[i] = extent.Extent{Offset: p.Offset, Length: p.Length, Crate: store.NewCrateID()}
 	}
-	sw := &change{f: f, made: made, to: f.record.Places, list: extent.Overlay(base, made, f.record.Limit)}
+	sw := &change{ino: f.ino, made: made, to: f.record.Places, list: extent.Overlay(base, made, f.record.Limit), size: f.size, mtime: f.written()}
 	if len(sw.list) > 0 {
 		if sw.id, err = s.tree.NewListID(); err != nil {
 			return 0, err
 		}
 	}
-	return f.record.Places.wanted(), s.apply(sw)
+	return f.record.Places.wanted(), s.apply(f, sw)
 }
 
 // change is a new list about to become the content of an inode.
 type change struct {
-	f    *file
-	id   names.ListID
-	made []extent.Extent // the extents with a crate of their own, new, in order
-	to   places          // of made
-	list []extent.Extent // all of them
+	ino   names.Ino
+	id    names.ListID
+	made  []extent.Extent // the extents with a crate of their own, new, in order
+	to    places          // of made
+	list  []extent.Extent // all of them
+	size  int64           // of the inode, bytes
+	mtime int64           // of the inode, ns since the epoch; 0 leaves it
+	// also, unless nil, is run in each update with the extents that it writes.
+	also func(tx *ledger.Tx, es []extent.Extent) error
 }
 
-// apply writes a change to the ledger. The order is what a crash between two of
-// the updates relies on (see recoverSeal): where the crates lie, the list, the
-// switch, the queue.
-func (s *FS) apply(c *change) error {
-	f := c.f
-	if err := s.lieAll(c); err != nil {
+// apply makes a change to the content of a file whose body it comes from. The order is what
+// a crash between two of the updates relies on (see finishSwitch): where the crates lie, the
+// list, the switch, the queue.
+func (s *FS) apply(f *file, c *change) error {
+	if err := s.lieAll(f, c); err != nil {
 		return err
 	}
-	s.building.add(c.id)
-	err := s.buildList(c)
-	s.building.remove(c.id)
-	if err != nil {
-		kick(s.tear)
-		return errors.Join(err, s.unmake(c))
+	if err := s.buildList(c); err != nil {
+		return errors.Join(err, s.unmake(f, c))
 	}
 	r := f.record
 	if err := f.body.Release(); err != nil {
@@ -205,7 +204,7 @@ func (s *FS) finishSeal(ino names.Ino, r bodyRecord, made []extent.Extent) error
 }
 
 // unmake takes back what lieAll wrote for a change that was not made.
-func (s *FS) unmake(c *change) error {
+func (s *FS) unmake(f *file, c *change) error {
 	rest := c.made
 	for len(rest) > 0 {
 		n := min(len(rest), updateKeys-1)
@@ -213,7 +212,7 @@ func (s *FS) unmake(c *change) error {
 			for _, e := range rest[:n] {
 				tx.Delete(crateKey(tableLying, e.Crate))
 			}
-			tx.Delete(crateKey(tableLiers, c.f.body.ID))
+			tx.Delete(crateKey(tableLiers, f.body.ID))
 			return nil
 		})
 		if err != nil {
@@ -226,8 +225,7 @@ func (s *FS) unmake(c *change) error {
 
 // lieAll records where in the body each new crate lies, and which list is being
 // made.
-func (s *FS) lieAll(c *change) error {
-	f := c.f
+func (s *FS) lieAll(f *file, c *change) error {
 	r := f.record
 	r.List = c.id
 	rest := c.made
@@ -254,9 +252,18 @@ func (s *FS) lieAll(c *change) error {
 // the inode to it: in one update if it is small, else the list first, noted for tearing
 // down until the last update names it.
 func (s *FS) buildList(c *change) error {
-	f := c.f
+	s.building.add(c.id)
+	err := s.tryBuildList(c)
+	s.building.remove(c.id)
+	if err != nil {
+		kick(s.tear)
+	}
+	return err
+}
+
+func (s *FS) tryBuildList(c *change) error {
 	fresh := make(map[store.CrateID]*router.Plan, len(c.made))
-	waits := s.waiting.of(f.ino)
+	waits := s.waiting.of(c.ino)
 	var crates []store.CrateID // that the new content waits for
 	for i, e := range c.made {
 		fresh[e.Crate] = c.to.plan(i)
@@ -268,14 +275,14 @@ func (s *FS) buildList(c *change) error {
 		}
 	}
 	old := teardownRecord{Copies: anyCopies}
-	if a, ok, err := s.attention(f.ino); err != nil {
+	if a, ok, err := s.attention(c.ino); err != nil {
 		return err
 	} else if ok && a.State != Durable && len(waits) > 0 {
 		old.Copies = s.leastCopies(waits)
 	}
 	// The new crates wait from before their manifests are there, so that no receipt
 	// comes too early.
-	s.waiting.set(f.ino, crates)
+	s.waiting.set(c.ino, crates)
 	rest := c.list
 	for first := true; ; first = false {
 		n := min(len(rest), extentsPerUpdate)
@@ -283,6 +290,11 @@ func (s *FS) buildList(c *change) error {
 		_, err := s.shared.Update(func(tx *ledger.Tx) error {
 			for _, e := range rest[:n] {
 				if err := s.addExtentTx(tx, c, e, fresh[e.Crate]); err != nil {
+					return err
+				}
+			}
+			if c.also != nil {
+				if err := c.also(tx, rest[:n]); err != nil {
 					return err
 				}
 			}
@@ -296,7 +308,7 @@ func (s *FS) buildList(c *change) error {
 			return s.switchTx(tx, c, old)
 		})
 		if err != nil {
-			s.waiting.set(f.ino, keys(waits))
+			s.waiting.set(c.ino, keys(waits))
 			return err
 		}
 		if rest = rest[n:]; last {
@@ -317,18 +329,17 @@ func (s *FS) addExtentTx(tx *ledger.Tx, c *change, e extent.Extent, fresh *route
 	if fresh == nil {
 		return nil
 	}
-	return s.router.RegisterTx(tx, router.NewCrate{ID: e.Crate, Size: e.Length, Origin: uint64(c.f.ino), Plan: *fresh})
+	return s.router.RegisterTx(tx, router.NewCrate{ID: e.Crate, Size: e.Length, Origin: uint64(c.ino), Plan: *fresh})
 }
 
 // switchTx makes the new list the inode's, and notes the old one for tearing down.
 func (s *FS) switchTx(tx *ledger.Tx, c *change, old teardownRecord) error {
-	f := c.f
 	var before names.ListID
-	_, err := s.tree.UpdateTx(tx, f.ino, func(in *names.Inode) error {
+	_, err := s.tree.UpdateTx(tx, c.ino, func(in *names.Inode) error {
 		before = in.List
-		in.List, in.Size = c.id, f.size
-		if f.timed {
-			in.Mtime, in.Ctime = f.mtime, max(f.mtime, in.Ctime)
+		in.List, in.Size = c.id, c.size
+		if c.mtime != 0 {
+			in.Mtime, in.Ctime = c.mtime, max(c.mtime, in.Ctime)
 		}
 		return nil
 	})
@@ -336,7 +347,7 @@ func (s *FS) switchTx(tx *ledger.Tx, c *change, old teardownRecord) error {
 		return err
 	}
 	if before != 0 {
-		tx.Put(teardownKey(f.ino, before), old.encode())
+		tx.Put(teardownKey(c.ino, before), old.encode())
 	}
 	return nil
 }

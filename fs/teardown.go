@@ -140,22 +140,30 @@ func (s *FS) tearTx(tx *ledger.Tx, list names.ListID) (dead []store.CrateID, lef
 	}
 	room := updateKeys
 	for _, p := range pairs {
-		if room -= 2; room < router.DeadKeys {
+		if room -= 2; room <= router.DeadKeys {
 			return dead, true, nil
 		}
 		e, err := decodeExtent(p)
 		if err != nil {
 			return nil, false, err
 		}
-		tx.Delete(p.Key)
 		n, err := references(tx, e.Crate)
 		if err != nil {
 			return nil, false, err
 		}
 		if n > 1 {
+			tx.Delete(p.Key)
 			putReferences(tx, e.Crate, n-1)
 			continue
 		}
+		shares, err := dropSharesTx(tx, e.Crate, room-router.DeadKeys)
+		if err != nil {
+			return nil, false, err
+		}
+		if room -= shares; room <= router.DeadKeys {
+			return dead, true, nil // there may be more of them
+		}
+		tx.Delete(p.Key)
 		putReferences(tx, e.Crate, 0)
 		written, err := s.router.DeadTx(tx, e.Crate)
 		if err != nil {

@@ -61,6 +61,34 @@ func Overlay(base, top []Extent, limit int64) []Extent {
 	return join(out)
 }
 
+// Without gives the list that has a hole from one offset up to another.
+func Without(base []Extent, from, to int64) []Extent {
+	out := make([]Extent, 0, len(base)+1)
+	for _, e := range base {
+		if at := min(e.End(), from); at > e.Offset {
+			out = append(out, e.slice(e.Offset, at))
+		}
+		if at := max(e.Offset, to); at < e.End() {
+			out = append(out, e.slice(at, e.End()))
+		}
+	}
+	return out
+}
+
+// Shift gives what a list has from one offset up to another, as far from there as it was
+// from the first.
+func Shift(list []Extent, from, to, there int64) []Extent {
+	var out []Extent
+	for _, e := range list {
+		if at, end := max(e.Offset, from), min(e.End(), to); at < end {
+			e = e.slice(at, end)
+			e.Offset += there - from
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // slice is the part of e between two file offsets inside it.
 func (e Extent) slice(from, to int64) Extent {
 	return Extent{Offset: from, Length: to - from, Crate: e.Crate, CrateOffset: e.CrateOffset + from - e.Offset}

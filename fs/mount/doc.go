@@ -27,8 +27,7 @@
 // again for the next name in it. The umask is applied here, as a default list overrules
 // it. Access times are those of relatime, but that the kernel answers reads of what it holds
 // by itself: of these a close tells, and of a file open for writing nothing does. fallocate
-// and copy_file_range are not offered: programs get EOPNOTSUPP for the first, and the kernel
-// copies for the second.
+// is not offered: programs get EOPNOTSUPP.
 //
 // A name that go-fuse keeps for itself, ".go-fuse-epoll-hack", can't be used in the
 // root of a vault.

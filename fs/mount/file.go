@@ -135,3 +135,16 @@ func (r *raw) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fus
 	out.Offset = uint64(off)
 	return r.status("seek", h.Ino(), err)
 }
+
+// CopyFileRange shares what it can. Where it can't the kernel copies.
+func (r *raw) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	from, to := r.open.get(in.FhIn), r.open.get(in.FhOut)
+	if from == nil || to == nil {
+		return 0, fuse.EBADF
+	}
+	n, err := to.CopyRange(r.ctx, int64(in.OffOut), from, int64(in.OffIn), int64(min(in.Len, maxCopy)))
+	if n > 0 && !from.Quiet() {
+		r.accessed(from.Ino())
+	}
+	return uint32(n), r.status("copy a range", to.Ino(), err)
+}

@@ -16,6 +16,8 @@ const (
 	// readAhead is how far the kernel reads ahead of a program, in bytes, where it may
 	// be told. More would cost programs that read at random through a mapping.
 	readAhead = 1 << 20
+	// maxCopy is the most that one copy_file_range(2) does, in bytes.
+	maxCopy = 1 << 30
 	// ioSize is what stat(2) recommends for reads and writes, in bytes. Each costs a round
 	// trip to this process.
 	ioSize = 128 << 10
