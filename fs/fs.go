@@ -64,14 +64,14 @@ type FS struct {
 	doubted     map[store.CrateID]struct{}
 	wrongBodies sync.Map // of store.CrateID
 
-	waiting  waitingTable
+	waiting waitingTable
 	// assessing is held by whoever finds out what an inode waits for, or takes away from it.
 	assessing keyed.Locks[names.Ino]
-	building listSet
-	sealer   sealer
-	drops    dropList
-	blanks   blankPool
-	atimes   atimes
+	building  listSet
+	sealer    sealer
+	drops     dropList
+	blanks    blankPool
+	atimes    atimes
 	// promised is closed when the files that a crash has left have their space again.
 	promised chan struct{}
 	changed  broadcast
