@@ -89,7 +89,8 @@ func (s *FS) atimeLoop() {
 		case <-s.atimes.full:
 		}
 		if err := s.keepAtimes(); err != nil {
-			s.log.WithError(err).Warn("record access times; it is tried again")
+			// Whatever is wrong with the ledger is said by those who need it.
+			s.log.WithError(err).Debug("some access times are lost")
 		}
 	}
 }
@@ -132,11 +133,8 @@ func (s *FS) keepSomeAtimes() (n int, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
 	for _, ino := range kept {
-		delete(a.noted, ino)
+		delete(a.noted, ino) // also if they are lost: a disk that is full is no reason to hold more and more
 	}
-	return len(kept), nil
+	return len(kept), err
 }

@@ -160,7 +160,7 @@ func TestCopyRangeRandomly(t *testing.T) {
 		return int64(r.IntN(4))*block + []int64{0, 0, 0, 1, 4096, block - 1}[r.IntN(6)]
 	}
 	shared := 0
-	for step := range 150 {
+	for step := range 100 {
 		a, b := name(), name()
 		switch r.IntN(8) {
 		case 0, 1, 2:
