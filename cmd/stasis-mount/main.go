@@ -15,6 +15,9 @@ const (
 	exitUsage  = 2
 )
 
+// defaultPath is where programs are looked for if nobody says, as mount(8) does not.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 func main() {
 	os.Exit(run(os.Args[1:]))
 }
@@ -36,6 +39,11 @@ func run(args []string) int {
 // mountAndServe is the whole program, in one of three parts: what the person starts,
 // the daemon that this starts, or both in one in the foreground.
 func mountAndServe(args []string) error {
+	if os.Getenv("PATH") == "" {
+		if err := os.Setenv("PATH", defaultPath); err != nil {
+			return err
+		}
+	}
 	rep, err := newReporter()
 	if err != nil {
 		return err

@@ -124,6 +124,11 @@ func checkDirectory(path string) error {
 		return e
 	}
 	defer d.Close()
+	if unix.Access(path, unix.W_OK) != nil && os.Geteuid() != 0 {
+		e.Kind, e.Detail = store.Denied, "the directory is not yours to write to"
+		e.Hint = "choose one of yours, or have root mount it with --allow-other"
+		return e
+	}
 	names, err := d.Readdirnames(1)
 	switch {
 	case errors.Is(err, io.EOF):

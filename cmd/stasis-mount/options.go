@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -88,6 +89,9 @@ func parseArgs(args []string) (*options, error) {
 		source, o.mountpoint = rest[0], rest[1]
 	default:
 		return nil, usageError{fmt.Errorf("%d arguments are too many; at most STATE and MOUNTPOINT", len(rest))}
+	}
+	if strings.HasPrefix(o.mountpoint, "/dev/fd/") {
+		return nil, usageError{errors.New("the mount option \"drop_privileges\" is not for stasis-mount; setuid=USER mounts as that user")}
 	}
 	fromOpts := ""
 	for _, list := range opts {
@@ -175,10 +179,31 @@ func (o *options) mountOption(opt string, state *string) error {
 		o.flags.check = true
 	case "_netdev", "user", "nofail", "noauto":
 		// For mount(8) and what starts it.
+	case "remount":
+		return usageError{errors.New("a vault that is mounted keeps its options; unmount it, then mount it with others")}
 	default:
 		return unknownOption(name)
 	}
 	return nil
+}
+
+// withhold takes away the options that are root's to give, and names them. mount.fuse3 adds
+// them unasked where a line of fstab says setuid=USER, so they are no slip.
+func (o *options) withhold() string {
+	if os.Geteuid() == 0 {
+		return ""
+	}
+	var names []string
+	for _, f := range []struct {
+		name string
+		on   *bool
+	}{{"dev", &o.flags.dev}, {"suid", &o.flags.suid}} {
+		if *f.on {
+			names = append(names, f.name)
+			*f.on = false
+		}
+	}
+	return strings.Join(names, " and ")
 }
 
 func unknownOption(name string) error {

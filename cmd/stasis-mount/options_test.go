@@ -45,6 +45,8 @@ func TestParseArgsRefuses(t *testing.T) {
 		"/s /v -o state=/t":          "given as /s and as /t",
 		"/v --no-such":               "--no-such",
 		"/v --log-level loud":        `"loud"`,
+		"/s /v -o ro,remount":        "keeps its options",
+		"/s /dev/fd/3 -o rw":         "setuid=USER",
 		"/v -o allow_root,default_p": `"allow_root"`,
 	} {
 		_, err := parseArgs(strings.Fields(line))

@@ -45,6 +45,7 @@ type server struct {
 	control *control.Server
 	// elsewhere hears that the mount is gone here and in use where nobody can see it.
 	elsewhere chan struct{}
+	withheld  string // the mount options that this user may not give, "" if there are none
 }
 
 // serve mounts and serves until the mount ends. ready is told once it serves.
@@ -61,7 +62,7 @@ func serve(o *options, ready func(text string) error) error {
 	if err := ready(s.welcome(ctx)); err != nil {
 		s.log.WithError(err).Debug("whoever started this daemon is gone")
 	}
-	s.tell(fmt.Sprintf("READY=1\nMAINPID=%d", os.Getpid()))
+	s.tell(fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=serves %s", os.Getpid(), s.point))
 	s.log.WithField("mountpoint", s.point).Info("the mount serves")
 	return s.run(signals)
 }
@@ -72,6 +73,7 @@ func start(ctx context.Context, o *options) (s *server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	tell(log, "STATUS=opens the vault of "+point)
 	v, err := vault.Open(ctx, vault.Options{
 		State: state, Mountpoint: point, Create: !o.readOnly, ReadOnly: o.readOnly, TakeOver: o.takeOver, Log: log,
 	})
@@ -79,7 +81,10 @@ func start(ctx context.Context, o *options) (s *server, err error) {
 		log.WithError(err).Error("the vault was not opened")
 		return nil, err
 	}
-	s = &server{point: point, log: log, vault: v, elsewhere: make(chan struct{}, 1)}
+	s = &server{point: point, log: log, vault: v, elsewhere: make(chan struct{}, 1), withheld: o.withhold()}
+	if s.withheld != "" {
+		log.Warnf("mounted without %s: only root may let these count", s.withheld)
+	}
 	s.mount, err = mount.Mount(v.FS(), mount.Options{
 		Mountpoint: point, State: state, AllowOther: o.allowOther, ReadOnly: o.readOnly, Check: o.flags.check,
 		Dev: o.flags.dev, Suid: o.flags.suid, NoExec: o.flags.noexec, NoAtime: o.flags.noatime, Log: log,
@@ -108,6 +113,9 @@ func prepare(ctx context.Context, o *options) (point, state string, log *logrus.
 		return "", "", nil, err
 	}
 	if err := checkMountpoint(ctx, point, state); err != nil {
+		return "", "", nil, err
+	}
+	if err := mount.MayAllowOther(point); o.allowOther && err != nil {
 		return "", "", nil, err
 	}
 	if o.readOnly && !vault.IsState(state) {
@@ -170,9 +178,15 @@ func (s *server) reload() {
 // they don't leave, whose open files go on until the daemon ends. It reports whether
 // the mount has ended; a second signal stops the waiting.
 func (s *server) end(signals <-chan os.Signal) bool {
+	told := false
 	busy := s.until(signals, func() bool {
-		err := s.unmount(context.Background())
-		if err != nil {
+		err := s.Unmount(context.Background())
+		if errors.Is(err, store.Conflict) && !told {
+			told = true
+			who := mounts.Describe(mounts.Holders(s.point, os.Getpid()))
+			s.log.Warnf("the mount is in use, and is taken away in %s: %s", busyLimit, who)
+			s.tell("STATUS=in use: " + who)
+		} else if err != nil {
 			s.log.WithError(err).Debug("unmount")
 		}
 		return err == nil
@@ -180,7 +194,7 @@ func (s *server) end(signals <-chan os.Signal) bool {
 	if !busy {
 		return true
 	}
-	s.log.Warn("the mount is in use and is taken away: " + mounts.Describe(mounts.Holders(s.point, os.Getpid())))
+	s.log.Warn("the mount is taken away from those who use it")
 	ctx, cancel := context.WithTimeout(context.Background(), unmountLimit)
 	defer cancel()
 	if err := mounts.Detach(ctx, s.point, true); err != nil {
@@ -209,6 +223,7 @@ func (s *server) until(signals <-chan os.Signal, try func() bool) (failed bool) 
 
 // close ends the control socket and the vault.
 func (s *server) close() error {
+	s.tell("STATUS=closes the vault")
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	err := errors.Join(s.control.Close(), s.vault.Close(ctx))
@@ -222,6 +237,7 @@ func (s *server) close() error {
 
 // abandon ends with the mount in use. What was written is kept, as after a kill.
 func (s *server) abandon() error {
+	s.tell("STATUS=closes the vault")
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	if err := errors.Join(s.control.Close(), s.vault.Rescue(ctx)); err != nil {
@@ -232,9 +248,11 @@ func (s *server) abandon() error {
 	return nil
 }
 
+func (s *server) tell(state string) { tell(s.log, state) }
+
 // tell informs the service manager, if there is one.
-func (s *server) tell(state string) {
+func tell(log *logrus.Logger, state string) {
 	if err := statedir.Notify(state); err != nil {
-		s.log.WithError(err).Warn("the service manager was not told")
+		log.WithError(err).Warn("the service manager was not told")
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 
 	"stasis/cmd/internal/mounts"
 	"stasis/store"
@@ -19,20 +18,10 @@ func deviceOf(point string) string {
 	return m.Device
 }
 
-// Unmount is vault.Host's: it says who is in the way.
-func (s *server) Unmount(ctx context.Context) error {
-	err := s.unmount(ctx)
-	if !errors.Is(err, store.Conflict) {
-		return err
-	}
-	return &store.Error{Kind: store.Conflict, Op: "unmount", Subject: s.point,
-		Detail: "it is in use: " + mounts.Describe(mounts.Holders(s.point, os.Getpid())), Hint: "end that, then try again"}
-}
-
-// unmount takes the mount away and waits until it has ended. A copy of the mount in
+// Unmount takes the mount away and waits until it has ended. A copy of the mount in
 // another mount namespace keeps it alive for as long as that lives, and nobody here can
 // see it: then this daemon ends all the same.
-func (s *server) unmount(ctx context.Context) error {
+func (s *server) Unmount(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, unmountLimit)
 	defer cancel()
 	err := s.mount.Unmount(limited)

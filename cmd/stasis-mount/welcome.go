@@ -13,6 +13,9 @@ import (
 // welcome is what the person reads once the mount serves.
 func (s *server) welcome(ctx context.Context) string {
 	text := s.point + " is ready."
+	if s.withheld != "" {
+		text += fmt.Sprintf(" Mounted without %s: only root may let these count.", s.withheld)
+	}
 	status, err := s.vault.Status(ctx)
 	if err != nil {
 		s.log.WithError(err).Error("look at the status")

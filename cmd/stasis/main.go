@@ -101,6 +101,9 @@ other machines, runs as stasis-peer; it is named by its state directory.`,
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(helpTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if !cmd.HasParent() && strings.HasSuffix(err.Error(), " in -o") {
+			return usageError{errMountType}
+		}
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.SetOut(os.Stdout)
@@ -130,6 +133,11 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	}
 	return fmt.Errorf("there is no command %q; see `%s --help`", cmd.CommandPath()+" "+name, cmd.CommandPath())
 }
+
+// errMountType answers mount(8), which takes this program for the one that mounts where it
+// is given the type that a mounted vault has.
+var errMountType = errors.New("to mount a vault or to change its options, mount(8) and /etc/fstab want the type fuse.stasis-mount; " +
+	"what is mounted keeps its options until it is unmounted")
 
 // group is a command that has only subcommands.
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {

@@ -16,6 +16,7 @@ import (
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
+	"stasis/store"
 )
 
 const (
@@ -72,6 +73,9 @@ func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 	if errors.Is(err, control.ErrNoDaemon) {
 		return clearStale(cmd.Context(), t)
 	}
+	if errors.Is(err, store.Conflict) {
+		return busy(t.mount.Point)
+	}
 	if err != nil {
 		return err
 	}
@@ -82,6 +86,20 @@ func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 		return err
 	}
 	return sayLeft(cmd, t, r)
+}
+
+// busy says who keeps a mount from being taken away. It is looked for here and not by the
+// daemon: root sees more than the daemon of a user does.
+func busy(point string) error {
+	holders := mounts.Holders(point, os.Getpid())
+	e := &store.Error{Kind: store.Conflict, Op: "unmount", Subject: point, Detail: "it is in use: " + mounts.Describe(holders), Hint: "end that, then try again"}
+	switch {
+	case len(holders) == 0 && os.Geteuid() != 0:
+		e.Hint = "say `sudo stasis umount " + point + "`"
+	case len(holders) == 1 && holders[0].PID == os.Getppid():
+		e.Hint = "`cd` out of it, then try again"
+	}
+	return e
 }
 
 // clearStale takes away the mount of a daemon that has ended.

@@ -55,7 +55,7 @@ type Server struct {
 // Mount mounts fsys and serves it. When it returns the mount can be used. Unavailable
 // and Denied, with a hint, where the machine does not allow it.
 func Mount(fsys *fs.FS, o Options) (*Server, error) {
-	if err := mayAllowOther(o); err != nil {
+	if err := MayAllowOther(o.Mountpoint); o.AllowOther && err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,10 +63,10 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 	direct := os.Geteuid() == 0
 	r.atime = !o.NoAtime && !o.ReadOnly
 	r.checked = !direct || o.AllowOther || o.Check || !rootEverywhere()
-	server, err := fuse.NewServer(r, o.Mountpoint, mountOptions(o, r, direct))
+	server, err := newServer(o, r, direct)
 	if err != nil {
 		cancel()
-		return nil, mountError(o.Mountpoint, err)
+		return nil, err
 	}
 	addProcs()
 	dev, err := device(o.Mountpoint)
@@ -84,6 +84,27 @@ func Mount(fsys *fs.FS, o Options) (*Server, error) {
 	}()
 	raiseReadAhead(dev, o.Log)
 	return s, nil
+}
+
+// newServer mounts, with mount(2) or through fusermount3.
+func newServer(o Options, r *raw, direct bool) (server *fuse.Server, err error) {
+	said := ""
+	mount := func() (err error) {
+		server, err = fuse.NewServer(r, o.Mountpoint, mountOptions(o, r, direct))
+		return err
+	}
+	if direct {
+		err = mount()
+	} else {
+		said, err = overhear(mount)
+	}
+	switch {
+	case err != nil:
+		return nil, mountError(o.Mountpoint, err, said)
+	case said != "":
+		o.Log.Warn(said)
+	}
+	return server, nil
 }
 
 // moreProcs makes addProcs work once a process, not once a mount.
@@ -170,9 +191,10 @@ func mountWords(o Options) (words []string) {
 // fuseConf is where the administrator says whether users may let others in.
 const fuseConf = "/etc/fuse.conf"
 
-// mayAllowOther says before fusermount3 does, which says it in fewer words.
-func mayAllowOther(o Options) error {
-	if !o.AllowOther || os.Geteuid() == 0 {
+// MayAllowOther is Denied where this user may not let others into a mount. It says so before
+// fusermount3 does, in more words.
+func MayAllowOther(point string) error {
+	if os.Geteuid() == 0 {
 		return nil
 	}
 	text, err := os.ReadFile(fuseConf)
@@ -183,11 +205,12 @@ func mayAllowOther(o Options) error {
 			}
 		}
 	}
-	return &store.Error{Kind: store.Denied, Op: "mount", Subject: o.Mountpoint, Detail: "only root may let other users in",
+	return &store.Error{Kind: store.Denied, Op: "mount", Subject: point, Detail: "only root may let other users in",
 		Hint: "add the line user_allow_other to " + fuseConf + ", or leave --allow-other out"}
 }
 
-func mountError(point string, err error) error {
+// mountError says why there is no mount; said is what fusermount3 had to say.
+func mountError(point string, err error, said string) error {
 	e := &store.Error{Kind: store.Unavailable, Op: "mount", Subject: point, Err: err}
 	switch causeOf(err) {
 	case syscall.EPERM, syscall.EACCES:
@@ -196,8 +219,10 @@ func mountError(point string, err error) error {
 	case syscall.ENODEV:
 		e.Hint = "load the kernel module with `modprobe fuse`"
 	case 0:
-		// fusermount3 has told the terminal why.
-		e.Err = errors.New(strings.TrimSpace(err.Error()))
+		if said == "" {
+			said = strings.TrimSpace(err.Error())
+		}
+		e.Err = errors.New(said)
 	}
 	return e
 }

@@ -1,10 +1,13 @@
 package mounts
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const info = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -130,23 +133,82 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-// A busy mount is named with who holds it.
+// A busy mount is named with who holds it, in whichever way.
 func TestHolders(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(dir, "open"))
-	if err != nil {
-		t.Fatal(err)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer f.Close()
-	found := Holders(dir, 0)
-	if len(found) != 1 || found[0].PID != os.Getpid() || found[0].How != "has open" || found[0].Path != f.Name() {
-		t.Errorf("holders of %s: %v", dir, found)
+	file := filepath.Join(dir, "a file")
+	open := func() *os.File {
+		f, err := os.Create(file)
+		must(err)
+		return f
 	}
-	if found := Holders(dir, os.Getpid()); len(found) != 0 {
-		t.Errorf("itself is among the holders: %v", found)
+	socket := filepath.Join(dir, "a socket")
+	for _, c := range []struct {
+		how, path string
+		hold      func() (release func() error)
+	}{
+		{"has open", file, func() func() error { return open().Close }},
+		{"has open", file + deleted, func() func() error {
+			f := open()
+			must(os.Remove(file))
+			return f.Close
+		}},
+		{"has mapped", file, func() func() error {
+			f := open()
+			must(f.Truncate(4096))
+			b, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+			must(err)
+			must(f.Close())
+			return func() error { return unix.Munmap(b) }
+		}},
+		{"listens at", socket, func() func() error {
+			l, err := net.Listen("unix", socket)
+			must(err)
+			return l.Close
+		}},
+		{"works in", dir, func() func() error {
+			t.Chdir(dir)
+			return func() error { return os.Chdir("/") }
+		}},
+	} {
+		release := c.hold()
+		found := Holders(dir, 0)
+		if len(found) != 1 || found[0].PID != os.Getpid() || found[0].How != c.how || found[0].Path != c.path {
+			t.Errorf("the process %s %s, and found is %v", c.how, c.path, found)
+		}
+		if found := Holders(dir, os.Getpid()); len(found) != 0 {
+			t.Errorf("itself is among the holders: %v", found)
+		}
+		must(release())
+		if found := Holders(dir, 0); len(found) != 0 {
+			t.Errorf("it %s nothing there any more, and found is %v", c.how, found)
+		}
+	}
+}
+
+// Nobody reads a hundred names, and nobody at all is said in words.
+func TestDescribe(t *testing.T) {
+	var many []Holder
+	for i := range maxHolders + 2 {
+		many = append(many, Holder{PID: i + 1, Name: "vi", Path: "/v/x", How: "has open"})
+	}
+	if got := Describe(many); strings.Count(got, "vi (pid") != maxHolders || !strings.HasSuffix(got, "and 2 more") {
+		t.Errorf("many: %s", got)
+	}
+	if got := Describe([]Holder{{Name: "/dev/loop0", Path: "/v/i", How: "is made of"}}); got != "/dev/loop0 is made of /v/i" {
+		t.Errorf("a loop device: %s", got)
+	}
+	if got := Describe(nil); !strings.Contains(got, "holds it") {
+		t.Errorf("nobody: %s", got)
 	}
 }
 

@@ -65,6 +65,8 @@ func (t Table) Resolve(path string) (string, Mount, error) {
 			done = filepath.Join(next, rest)
 			m, _ := t.Covering(done)
 			return done, m, nil
+		case errors.Is(err, unix.ENOTCONN):
+			return "", Mount{}, fmt.Errorf("a mount at %s is left of a program that has ended; take it away with `umount %s`", next, next)
 		case err != nil:
 			return "", Mount{}, fmt.Errorf("follow %s: %w", path, err)
 		case info.Mode()&fs.ModeSymlink == 0:
