@@ -4,6 +4,10 @@
 VAULT  ?= $(HOME)/vault
 PREFIX ?= /usr/local
 GO     ?= go
+BIN     = bin
+# Where units go. For PREFIX=$HOME/.local say USER_UNITS=$HOME/.local/share/systemd/user.
+SYSTEM_UNITS ?= $(PREFIX)/lib/systemd/system
+USER_UNITS   ?= $(PREFIX)/lib/systemd/user
 # How long all tests may take; soak has no bound worth the name.
 TEST_TIMEOUT ?= 18m
 SOAK_TIMEOUT ?= 24h
@@ -11,15 +15,20 @@ FUZZ_TIME ?= 1m
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+PROGRAMS = stasis stasis-mount stasis-peer
+UNITS    = cmd/stasis-mount/units
+INSTALLED_UNITS = "$(DESTDIR)$(SYSTEM_UNITS)/stasis-peer.service" "$(DESTDIR)$(SYSTEM_UNITS)/stasis-mount@.service" \
+	"$(DESTDIR)$(USER_UNITS)/stasis-mount@.service"
+
 # program:package, for whoever lacks the program.
 RUN_NEEDS  = fusermount3:fuse3 findmnt:util-linux
 TEST_NEEDS = $(RUN_NEEDS) rsync:rsync git:git sqlite3:sqlite3 tar:tar fuser:psmisc setfattr:attr \
 	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs
 
-.PHONY: build run test lint unit bench soak fuzz install deps test-deps go clean
+.PHONY: build run test lint unit bench soak fuzz install uninstall deps test-deps go clean
 
 build: go
-	$(GO) build -trimpath -o bin/ ./cmd/...
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
 # Mounts VAULT, or shows its status if it is mounted. A daemon that was killed leaves a
 # mount that does not answer, which stasis-mount clears.
@@ -49,7 +58,7 @@ fuzz: go
 	done
 
 bench: test-deps build
-	$(GO) run ./integration/bench --bin bin
+	$(GO) run ./integration/bench --bin $(BIN)
 
 lint: go
 	@unformatted="$$(gofmt -l cmd fs store router peer integration)"; \
@@ -57,15 +66,26 @@ lint: go
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
-install: build
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install bin/stasis bin/stasis-mount bin/stasis-peer "$(DESTDIR)$(PREFIX)/bin"
-	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
-	sed "s|/usr/local/bin|$(PREFIX)/bin|" cmd/stasis-peer/stasis-peer.service >"$(DESTDIR)$(PREFIX)/lib/systemd/system/stasis-peer.service"
-	chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/stasis-peer.service"
+# Builds first where Go is at hand, which under sudo it often is not.
+install:
+	@if command -v $(GO) >/dev/null || ! [ -x $(BIN)/stasis-mount ]; then $(MAKE) --no-print-directory build; fi
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(SYSTEM_UNITS)" "$(DESTDIR)$(USER_UNITS)"
+	install $(addprefix $(BIN)/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 cmd/stasis-peer/stasis-peer.service $(UNITS)/system/stasis-mount@.service "$(DESTDIR)$(SYSTEM_UNITS)"
+	install -m 644 $(UNITS)/user/stasis-mount@.service "$(DESTDIR)$(USER_UNITS)"
+	sed -i "s|/usr/local/bin|$(PREFIX)/bin|" $(INSTALLED_UNITS)
+
+# Takes away what install put there, and nothing else: no state directory, no vault, no
+# peer's crates. Directories go only if they are left empty.
+uninstall:
+	rm -f $(foreach p,$(PROGRAMS),"$(DESTDIR)$(PREFIX)/bin/$(p)") $(INSTALLED_UNITS)
+	@for d in "$(DESTDIR)$(SYSTEM_UNITS)" "$(DESTDIR)$(USER_UNITS)"; do \
+		[ ! -d "$$d" ] || rmdir --ignore-fail-on-non-empty "$$d"; done
+	@echo "Vaults and peers stay as they are: their files lie in ~/.local/share/stasis, ~/.local/share/stasis-peer,"
+	@echo "/var/lib/stasis, /var/lib/stasis-peer, or where you had them."
 
 clean:
-	rm -rf bin
+	rm -rf $(BIN)
 
 go:
 	@command -v $(GO) >/dev/null || { echo "Go is missing: install it from https://go.dev/dl or as the package golang" >&2; exit 1; }
