@@ -11,5 +11,8 @@ func TestMain(m *testing.M) {
 	if lose := os.Getenv(workerVariable); lose != "" {
 		os.Exit(serveWorker(lose))
 	}
+	if dir := os.Getenv(probeVariable); dir != "" {
+		os.Exit(probe(dir))
+	}
 	harness.Main(m)
 }

@@ -3,7 +3,8 @@
 //
 // Words. The run directory holds everything of one test process: the binaries, and a
 // directory for each test. A vault here is a state directory and a mountpoint with
-// whatever daemon serves it. A disk is a filesystem in a file, or in memory, that can
+// whatever daemon serves it. A space is a mount namespace, with users of its own if need
+// be. A disk is a filesystem in a file, or in memory, that can
 // go away.
 //
 // Invariants:
