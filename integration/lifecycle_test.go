@@ -120,50 +120,39 @@ func TestBusyMount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct {
-		who  []string
-		hold func() (release func())
-	}{
-		{[]string{"sleep (pid", "works in " + v.Point}, func() func() {
-			sleeper := exec.Command("sleep", "60")
-			sleeper.Dir = v.Point
-			must(sleeper.Start())
-			return func() {
-				must(sleeper.Process.Kill())
-				_ = sleeper.Wait() // it was killed
-			}
-		}},
-		{[]string{self, "has open " + file}, func() func() {
-			f, err := os.Open(file)
-			must(err)
-			return func() { must(f.Close()) }
-		}},
-		{[]string{self, "has mapped " + file}, func() func() {
-			f, err := os.Open(file)
-			must(err)
-			b, err := unix.Mmap(int(f.Fd()), 0, 8, unix.PROT_READ, unix.MAP_SHARED)
-			must(errors.Join(err, f.Close()))
-			return func() { must(unix.Munmap(b)) }
-		}},
-		{[]string{"tmpfs", "is mounted at " + inner}, func() func() {
-			harness.Must(t, "mount", "-t", "tmpfs", "tmpfs", inner)
-			return func() { harness.Must(t, "umount", inner) }
-		}},
-		{[]string{"/dev/loop", "is made of " + file}, func() func() {
-			device := strings.TrimSpace(harness.Must(t, "losetup", "--find", "--show", file))
-			return func() { harness.Must(t, "losetup", "-d", device) }
-		}},
-	} {
-		if strings.HasPrefix(c.who[1], "is ") && os.Geteuid() != 0 {
-			continue // only root mounts and makes devices
-		}
-		release := c.hold()
-		v.Fails(1, append(c.who, "in use"), "umount", v.Point)
-		release()
+	refused := func(words ...string) {
+		t.Helper()
+		v.Fails(1, append(words, "in use"), "umount", v.Point)
 		if got := harness.Read(t, file); got != "content\n" {
 			t.Errorf("after an unmount that was refused the file reads %q", got)
 		}
 	}
+	sleeper := exec.Command("sleep", "60")
+	sleeper.Dir = v.Point
+	must(sleeper.Start())
+	t.Cleanup(func() { _ = sleeper.Process.Kill() }) // it may have ended
+	f, err := os.Open(file)
+	must(err)
+	refused(fmt.Sprintf("sleep (pid %d) works in %s", sleeper.Process.Pid, v.Point), self+" has open "+file)
+	must(sleeper.Process.Kill())
+	_ = sleeper.Wait() // it was killed
+
+	mapped, err := unix.Mmap(int(f.Fd()), 0, 8, unix.PROT_READ, unix.MAP_SHARED)
+	must(errors.Join(err, f.Close()))
+	words, release := []string{self + " has mapped " + file}, func() {}
+	if os.Geteuid() == 0 { // only root mounts and makes devices
+		harness.Must(t, "mount", "-t", "tmpfs", "tmpfs", inner)
+		device := strings.TrimSpace(harness.Must(t, "losetup", "--find", "--show", file))
+		words = append(words, "tmpfs is mounted at "+inner, device+" is made of "+file)
+		release = func() {
+			harness.Must(t, "losetup", "-d", device)
+			harness.Must(t, "umount", inner)
+		}
+	}
+	refused(words...)
+	release()
+	must(unix.Munmap(mapped))
+
 	// From inside it, the shell itself is what has to go.
 	script := harness.Binary(t, "stasis") + " umount " + v.Point + "; exit $?" // not by exec
 	v.Refused(harness.Run(t, harness.Command{Args: []string{"sh", "-c", script}, Dir: v.Point, Env: v.Env}), 1, "sh (pid", "`cd` out of it")

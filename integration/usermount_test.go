@@ -139,8 +139,10 @@ func TestMountAsOrdinaryUser(t *testing.T) {
 	if left := names(t, filepath.Join(v.Base, "home")); len(left) > 0 {
 		t.Errorf("mounts that were refused left %v", left)
 	}
-	user.ok("mkdir ~/media")
-	user.firstSteps(filepath.Join(v.Base, "home/media"))
+	if got := user.ok("stasis-mount %s", v.Point); !strings.Contains(got, " is ready. 1 copy, on this disk only.") {
+		t.Errorf("the first mount says %s", got)
+	}
+	user.ok("echo content >%[1]s/file && stasis wait %[1]s/file", v.Point)
 	if line := root.ok("grep ' %s fuse' /proc/self/mounts", v.Point); !strings.Contains(line, "rw,nosuid,nodev,") || !strings.Contains(line, ",default_permissions") {
 		t.Errorf("mounted as %s", line)
 	}
