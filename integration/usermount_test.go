@@ -115,7 +115,9 @@ func asNobody(t *testing.T) (user, root guest, conf, fstab string) {
 		mount -t tmpfs -o mode=755 tmpfs %[1]s
 		mknod -m 666 %[1]s/fuse c 10 229
 		mount --bind %[1]s/fuse /dev/fuse
-		touch /etc/fuse.conf /etc/fstab
+		cp -a /etc %[1]s/etc # either file may not be there yet
+		touch %[1]s/etc/fuse.conf %[1]s/etc/fstab
+		mount --bind %[1]s/etc /etc
 		mount --bind %[2]s /etc/fuse.conf
 		mount --bind %[3]s /etc/fstab
 		mount -t tmpfs tmpfs /usr/local/bin
