@@ -102,8 +102,10 @@ func (m *contentModel) say(format string, args ...any) {
 func (m *contentModel) step() {
 	f := m.files[m.rng.IntN(len(m.files))]
 	switch k := m.rng.IntN(100); {
-	case k < 40:
+	case k < 34:
 		m.write(f)
+	case k < 40:
+		m.allocate(f)
 	case k < 50:
 		m.truncate(f)
 	case k < 65:
@@ -182,6 +184,28 @@ func (m *contentModel) truncate(f *modelFile) {
 		f.want = f.want[:size:size]
 	} else {
 		f.want = append(f.want, make([]byte, size-len(f.want))...)
+	}
+}
+
+// allocate makes room, zeros or a hole.
+func (m *contentModel) allocate(f *modelFile) {
+	off := m.rng.IntN(modelSize)
+	n := 1 + m.rng.IntN([]int{5000, store.BlockSize, modelSize}[m.rng.IntN(3)])
+	if m.rng.IntN(2) == 0 {
+		off = off / 4096 * 4096
+	}
+	mode := []uint32{0, unix.FALLOC_FL_KEEP_SIZE, holeMode, holeMode, unix.FALLOC_FL_ZERO_RANGE, zeroMode}[m.rng.IntN(6)]
+	m.say("fallocate %s %#x %d+%d", f.name, mode, off, n)
+	if err := m.handle(f).Allocate(m.v.t.Context(), mode, int64(off), int64(n), false); store.KindOf(err) == store.Unavailable {
+		return // as for a write
+	} else if err != nil {
+		m.v.t.Fatalf("fallocate: %v", err)
+	}
+	if end := off + n; mode&unix.FALLOC_FL_KEEP_SIZE == 0 && end > len(f.want) {
+		f.want = append(f.want, make([]byte, end-len(f.want))...)
+	}
+	if mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
+		clear(f.want[min(off, len(f.want)):min(off+n, len(f.want))])
 	}
 }
 

@@ -135,6 +135,9 @@ func (s *FS) apply(f *file, c *change) error {
 		return errors.Join(err, s.unmake(f, c))
 	}
 	r := f.record
+	if err := f.body.Trim(); err != nil {
+		s.log.WithError(err).WithField("body", f.body.Path()).Warn("give back room past the end of a body")
+	}
 	if err := f.body.Release(); err != nil {
 		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"os"
 	"sync"
 
@@ -31,6 +32,8 @@ type Body struct {
 	named     bool // the name was synced
 	// dense is up to where a whole body is known to have no holes, in bytes.
 	dense int64
+	// past is up to where room past the end of the data may have been made, in bytes.
+	past int64
 
 	open sync.Mutex // guards f and live, opened on first use
 	f    *os.File
@@ -93,7 +96,7 @@ func openFile(path string, flags int) (*os.File, error) {
 // Load opens a body that an earlier run made: with its live map, or after a power
 // cut with its synced one, which becomes the live one.
 func (d *Dir) Load(id store.CrateID, whole, afterCut bool) (*Body, error) {
-	b := &Body{ID: id, dir: d, whole: whole}
+	b := &Body{ID: id, dir: d, whole: whole, past: math.MaxInt64}
 	if _, err := b.file(); err != nil {
 		return nil, err
 	}
@@ -292,8 +295,13 @@ func (b *Body) Write(p []byte, off int64) error {
 		}
 		return nil
 	}
-	from, to := off/Unit, (off+int64(len(p))+Unit-1)/Unit
-	if !b.held.set(from, to) {
+	return b.hold(off, off+int64(len(p)))
+}
+
+// hold notes that a sparse body holds every unit of [off, end), whose data is in place.
+func (b *Body) hold(off, end int64) error {
+	from, to := off/Unit, (end+Unit-1)/Unit
+	if b.whole || !b.held.set(from, to) {
 		return nil
 	}
 	live, err := b.liveFile()

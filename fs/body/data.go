@@ -1,6 +1,7 @@
 package body
 
 import (
+	"errors"
 	"math"
 	"os"
 
@@ -83,25 +84,11 @@ func (b *Body) ClearUnheld() error {
 
 // zero makes a range of the file read as zeros.
 func (b *Body) zero(off, n int64) error {
-	f, err := b.file()
-	if err != nil {
-		return err
+	err := b.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return b.overwrite(off, off+n)
 	}
-	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	if err == unix.EOPNOTSUPP {
-		zeros := make([]byte, min(n, store.BlockSize))
-		for end := off + n; off < end; off += int64(len(zeros)) {
-			zeros = zeros[:min(end-off, int64(len(zeros)))]
-			if _, err := f.WriteAt(zeros, off); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err != nil {
-		return &os.PathError{Op: "punch a hole into", Path: b.Path(), Err: err}
-	}
-	return nil
+	return err
 }
 
 // Span is a run of bytes of a body.

@@ -26,8 +26,8 @@
 // to check them: with every change of a directory it would forget what it knows of it, and ask
 // again for the next name in it. The umask is applied here, as a default list overrules
 // it. Access times are those of relatime, but that the kernel answers reads of what it holds
-// by itself: of these a close tells, and of a file open for writing nothing does. fallocate
-// is not offered: programs get EOPNOTSUPP.
+// by itself: of these a close tells, and of a file open for writing nothing does. Of fallocate
+// there is what makes room, holes and zeros (fs.Handle.Allocate), and EOPNOTSUPP for the rest.
 //
 // A name that go-fuse keeps for itself, ".go-fuse-epoll-hack", can't be used in the
 // root of a vault.

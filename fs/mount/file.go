@@ -148,3 +148,15 @@ func (r *raw) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32
 	}
 	return uint32(n), r.status("copy a range", to.Ino(), err)
 }
+
+// Fallocate makes room or zeros. Unlike a write it does not say whether the program may keep
+// set-user-id: only root may.
+func (r *raw) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h := r.open.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	// What does not fit is negative, which package fs refuses.
+	err := h.Allocate(r.ctx, in.Mode, int64(in.Offset), int64(in.Length), in.Uid != 0)
+	return r.status("fallocate", h.Ino(), err)
+}

@@ -9,8 +9,6 @@ import (
 // notOffered are the tests of go-fuse's suite that ask for what the mount does not
 // have, with the reason.
 var notOffered = map[string]string{
-	"Fallocate":         "space is drawn when content is committed: fallocate is EOPNOTSUPP, and libc then writes instead",
-	"FallocateKeepSize": "as Fallocate",
 	// go-fuse leaves this one out on every filesystem.
 	"FcntlFlockLocksFile": "it wants a POSIX lock to exclude the process that holds it",
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // raw answers the kernel's requests. What it does not have is ENOSYS, which the
-// kernel asks for once: it then refuses fallocate, and opens directories unasked, whose
-// entries it keeps until it changes them.
+// kernel asks for once: it then opens directories unasked, whose entries it keeps until it
+// changes them.
 type raw struct {
 	fuse.RawFileSystem
 	reporter
