@@ -50,10 +50,14 @@ func (s *FS) attr(f *file) (Attr, error) {
 	if f.timed {
 		in.Mtime, in.Ctime = f.mtime, max(f.mtime, in.Ctime)
 	}
-	a := Attr{Inode: in, Blocks: blocks(f.size)}
-	if f.body.Whole() {
-		a.Blocks, err = f.body.Blocks()
+	a := Attr{Inode: in}
+	if a.Blocks, err = f.body.Blocks(); err != nil || f.body.Whole() {
+		return a, err
 	}
+	bytes, err := s.extentBytes(in.List, f.record.Limit, func(from, to int64) int64 {
+		return max(0, to-from-f.body.HeldBytes(from, to))
+	})
+	a.Blocks += blocks(bytes)
 	return a, err
 }
 
@@ -77,19 +81,32 @@ func (s *FS) attrOf(in names.Inode) (Attr, error) {
 		a.Blocks = blocks(in.Size)
 		return a, nil
 	}
-	es, err := s.extents(in.List, 0, extentsPerScan)
-	if err != nil {
-		return a, err
-	}
-	var bytes, end int64
-	for _, e := range es {
-		bytes, end = bytes+e.Length, e.End()
-	}
-	if len(es) == extentsPerScan && end < in.Size {
-		bytes += in.Size - end
-	}
+	bytes, err := s.extentBytes(in.List, in.Size, func(from, to int64) int64 { return to - from })
 	a.Blocks = blocks(bytes)
-	return a, nil
+	return a, err
+}
+
+// extentBytes adds up what part says of the extents of a list, as far as limit. What lies
+// past extentsPerScan of them is taken for one.
+func (s *FS) extentBytes(list names.ListID, limit int64, part func(from, to int64) int64) (bytes int64, err error) {
+	if list == 0 {
+		return 0, nil
+	}
+	es, err := s.extents(list, 0, extentsPerScan)
+	if err != nil {
+		return 0, err
+	}
+	end := int64(0)
+	for _, e := range es {
+		if e.Offset < limit {
+			bytes += part(e.Offset, min(e.End(), limit))
+		}
+		end = e.End()
+	}
+	if len(es) == extentsPerScan && end < limit {
+		bytes += part(end, limit)
+	}
+	return bytes, nil
 }
 
 // blocks is size in units of 512 bytes, rounded up to whole pages as filesystems do.

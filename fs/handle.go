@@ -198,14 +198,14 @@ func (s *FS) dataAt(f *file, off int64) (size int64, st stretch, err error) {
 		if off >= size {
 			return size, st, nil
 		}
-		if b.Whole() {
-			is, end, err := wholeAt(b, off, size)
-			return size, stretch{is, end}, err
-		}
 		run, held := b.Held(off/body.Unit*body.Unit, size)
 		end := off/body.Unit*body.Unit + run
-		if held || off >= limit {
-			return size, stretch{held, end}, nil
+		if b.Whole() || held {
+			st, err = heldAt(b, off, end)
+			return size, st, err
+		}
+		if off >= limit {
+			return size, stretch{false, end}, nil
 		}
 		limit = min(limit, end)
 	}
@@ -224,14 +224,14 @@ func (s *FS) dataAt(f *file, off int64) (size int64, st stretch, err error) {
 	return size, stretch{true, min(es[0].End(), limit)}, nil
 }
 
-// wholeAt asks the filesystem that a whole body lies on.
-func wholeAt(b *body.Body, off, size int64) (bool, int64, error) {
+// heldAt asks the filesystem that a body lies on about what it holds from off to end.
+func heldAt(b *body.Body, off, end int64) (stretch, error) {
 	from, to, err := b.NextData(off)
 	if err != nil {
-		return false, 0, err
+		return stretch{}, err
 	}
 	if from > off {
-		return false, min(from, size), nil
+		return stretch{false, min(from, end)}, nil
 	}
-	return true, min(to, size), nil
+	return stretch{true, min(to, end)}, nil
 }

@@ -1,7 +1,6 @@
 package body
 
 import (
-	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"math"
@@ -27,9 +26,10 @@ type Body struct {
 	dir   *Dir
 	whole bool
 	held  Map
-	// synced is the map as it lies in the .synced file; nil: not known, write it.
-	syncedMap []byte
-	named     bool // the name was synced
+	// mapSynced: the .synced file has the map as it is. unsaved: the .live file may lack some
+	// of it.
+	mapSynced, unsaved bool
+	named              bool // the name was synced
 	// dense is up to where a whole body is known to have no holes, in bytes.
 	dense int64
 	// past is up to where room past the end of the data may have been made, in bytes.
@@ -103,35 +103,18 @@ func (d *Dir) Load(id store.CrateID, whole, afterCut bool) (*Body, error) {
 	if whole {
 		return b, nil
 	}
+	var err error
 	if !afterCut {
-		raw, err := os.ReadFile(d.Path(id) + liveSuffix)
-		if err != nil {
-			return nil, errors.Join(err, b.Release())
+		b.held, err = readLive(d.Path(id) + liveSuffix)
+	} else if b.held, err = readSynced(d.Path(id) + syncedSuffix); err == nil {
+		if b.live, err = openFile(d.Path(id)+liveSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC); err == nil {
+			err = b.saveMap(b.held.patches(0, maxUnits))
 		}
-		b.held = mapOf(raw)
-		return b, nil
 	}
-	raw, err := readSynced(d.Path(id) + syncedSuffix)
 	if err != nil {
-		return nil, errors.Join(err, b.Release())
-	}
-	b.held = mapOf(raw)
-	if err := os.WriteFile(d.Path(id)+liveSuffix, raw, 0o600); err != nil {
 		return nil, errors.Join(err, b.Release())
 	}
 	return b, nil
-}
-
-func readSynced(path string) ([]byte, error) {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	n := len(raw) - 4
-	if n < 0 || crc32.Checksum(raw[:n], castagnoli) != binary.LittleEndian.Uint32(raw[n:]) {
-		return nil, &store.Error{Kind: store.Corrupt, Op: "read the map of a body", Subject: path}
-	}
-	return raw[:n], nil
 }
 
 // file opens the data on first use.
@@ -256,6 +239,11 @@ func (b *Body) Held(off, end int64) (n int64, held bool) {
 	return min((u+units)*Unit, end) - off, held
 }
 
+// HeldBytes is how much of [off, end) lies in a sparse body, in bytes and whole units.
+func (b *Body) HeldBytes(off, end int64) int64 {
+	return b.held.count(off/Unit, (end+Unit-1)/Unit) * Unit
+}
+
 // ReadAt fills p from the body; past the end of the data it gives zeros.
 func (b *Body) ReadAt(p []byte, off int64) error {
 	f, err := b.file()
@@ -300,17 +288,35 @@ func (b *Body) Write(p []byte, off int64) error {
 
 // hold notes that a sparse body holds every unit of [off, end), whose data is in place.
 func (b *Body) hold(off, end int64) error {
-	from, to := off/Unit, (end+Unit-1)/Unit
-	if b.whole || !b.held.set(from, to) {
+	if b.whole {
 		return nil
 	}
+	from, to := off/Unit, (end+Unit-1)/Unit
+	fresh, filled := b.held.set(from, to)
+	if !fresh && !b.unsaved {
+		return nil
+	}
+	b.mapSynced = false
+	if b.unsaved {
+		from, to = 0, maxUnits
+	}
+	return b.saveMap(append(b.held.patches(from, to), noUnits(filled)...))
+}
+
+// saveMap writes to the live map what has changed.
+func (b *Body) saveMap(ps []patch) error {
+	b.unsaved = true
 	live, err := b.liveFile()
 	if err != nil {
 		return err
 	}
-	first, last := from/8, (to+7)/8
-	_, err = live.WriteAt(b.held.slice(first, last), first)
-	return err
+	for _, p := range ps {
+		if _, err := live.WriteAt(p.b, p.off); err != nil {
+			return err
+		}
+	}
+	b.unsaved = false
+	return nil
 }
 
 // Truncate sets the length of the data.
@@ -326,15 +332,29 @@ func (b *Body) Truncate(size int64) error {
 	// A map without its data shows zeros where there was content, data without its
 	// map shows the old content: so the map goes first, and what it gives up lies past
 	// the new end.
-	b.held.cut((size + Unit - 1) / Unit)
-	live, err := b.liveFile()
-	if err != nil {
-		return err
-	}
-	if _, err := live.WriteAt(b.held.bytes(), 0); err != nil {
+	if err := b.cutMap((size + Unit - 1) / Unit); err != nil {
 		return err
 	}
 	return f.Truncate(size)
+}
+
+// cutMap forgets the units from u on.
+func (b *Body) cutMap(u int64) error {
+	c := u / chunk
+	gone, wholes := b.held.cut(u)
+	ps := b.held.patches(c*chunk, (c+1)*chunk)
+	if b.unsaved {
+		ps = b.held.patches(0, maxUnits)
+	}
+	// The bits of chunk c are there before it is none that is held wholly.
+	if wholes > c {
+		ps = append(ps, b.held.wholes(c, wholes))
+	}
+	if ps = append(ps, noUnits(gone)...); len(ps) == 0 {
+		return nil
+	}
+	b.mapSynced = false
+	return b.saveMap(ps)
 }
 
 // Sync makes the body as it is durable, its name included: data, then map.
@@ -391,15 +411,13 @@ func (b *Body) syncMap() error {
 	if b.whole {
 		return nil
 	}
-	raw := b.held.bytes()
-	if b.syncedMap != nil && string(b.syncedMap) == string(raw) {
+	if b.mapSynced {
 		return nil
 	}
-	path := b.dir.Path(b.ID) + syncedSuffix
-	if err := replaceFile(path, binary.LittleEndian.AppendUint32(raw[:len(raw):len(raw)], crc32.Checksum(raw, castagnoli))); err != nil {
+	if err := replaceFile(b.dir.Path(b.ID)+syncedSuffix, b.held.encode()); err != nil {
 		return err
 	}
-	b.syncedMap, b.named = raw, false
+	b.mapSynced, b.named = true, false
 	return nil
 }
 

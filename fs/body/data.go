@@ -39,6 +39,10 @@ func (b *Body) NextData(off int64) (from, to int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	return nextData(f, off)
+}
+
+func nextData(f *os.File, off int64) (from, to int64, err error) {
 	from, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
 	switch err {
 	case nil:
@@ -47,10 +51,10 @@ func (b *Body) NextData(off int64) (from, to int64, err error) {
 	case unix.EINVAL, unix.EOPNOTSUPP:
 		return off, math.MaxInt64, nil // a filesystem that knows no holes
 	default:
-		return 0, 0, &os.PathError{Op: "seek data", Path: b.Path(), Err: err}
+		return 0, 0, &os.PathError{Op: "seek data", Path: f.Name(), Err: err}
 	}
 	if to, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE); err != nil {
-		return 0, 0, &os.PathError{Op: "seek hole", Path: b.Path(), Err: err}
+		return 0, 0, &os.PathError{Op: "seek hole", Path: f.Name(), Err: err}
 	}
 	return from, to, nil
 }

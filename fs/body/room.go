@@ -3,7 +3,6 @@ package body
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"unsafe"
 
@@ -32,18 +31,32 @@ func (b *Body) Allocate(off, end int64, keep bool) error {
 	if keep {
 		mode = unix.FALLOC_FL_KEEP_SIZE
 	}
-	if err := b.fallocate(mode, off, end-off); err != nil {
+	err = b.roomForMap(off, end)
+	if err == nil {
+		err = b.fallocate(mode, off, end-off)
+	}
+	if isFull(err) && end > size {
 		// Somebody else took the room meanwhile. What lies past the end is given back; a part of
 		// what lies before may have been allocated, which goes with the body.
-		if end > size && isFull(err) {
-			err = errors.Join(err, f.Truncate(size))
-		}
-		return err
+		return errors.Join(err, f.Truncate(size))
 	}
-	if end > size && keep {
+	if err == nil && end > size && keep {
 		b.past = max(b.past, end)
 	}
-	return nil
+	return err
+}
+
+// roomForMap makes room for what the live map may come to have of [off, end).
+func (b *Body) roomForMap(off, end int64) error {
+	if b.whole {
+		return nil
+	}
+	live, err := b.liveFile()
+	if err != nil {
+		return err
+	}
+	from, to := off/Unit/8, (end-1)/Unit/8+1
+	return fallocate(live, unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 }
 
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
@@ -59,9 +72,9 @@ func (b *Body) fits(off, end int64) error {
 	if to-from <= room {
 		return nil
 	}
-	have, err := b.allocated(from, to)
-	if err != nil {
-		return err
+	have, told, err := b.allocated(from, to)
+	if err != nil || !told {
+		return err // tmpfs, which takes all or nothing
 	}
 	if needs := to - from - have; needs > room {
 		return &store.Error{Kind: store.NoSpace, Op: "make room in", Subject: b.Path(), Detail: fmt.Sprintf("needs %d bytes, has %d", needs, room)}
@@ -155,13 +168,17 @@ func (b *Body) fallocate(mode uint32, off, n int64) error {
 	if err != nil {
 		return err
 	}
+	return fallocate(f, mode, off, n)
+}
+
+func fallocate(f *os.File, mode uint32, off, n int64) error {
 	for {
 		switch err := unix.Fallocate(int(f.Fd()), mode, off, n); err {
 		case nil:
 			return nil
 		case unix.EINTR:
 		default:
-			return &os.PathError{Op: "fallocate", Path: b.Path(), Err: err}
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
 		}
 	}
 }
@@ -184,12 +201,12 @@ const (
 	fiemapExtentLast = 1          // FIEMAP_EXTENT_LAST
 )
 
-// allocated is how many bytes of [off, end) have room on the disk, written or not. Where the
-// filesystem does not say it is those that are written.
-func (b *Body) allocated(off, end int64) (bytes int64, err error) {
+// allocated is how many bytes of [off, end) have room on the disk, written or not. told says
+// whether the filesystem tells that.
+func (b *Body) allocated(off, end int64) (bytes int64, told bool, err error) {
 	f, err := b.file()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for at := off; at < end; {
 		m := fiemap{start: uint64(at), length: uint64(end - at)}
@@ -200,9 +217,9 @@ func (b *Body) allocated(off, end int64) (bytes int64, err error) {
 		case unix.EINTR:
 			continue
 		case unix.EOPNOTSUPP, unix.ENOTTY:
-			return b.written(off, end)
+			return 0, false, nil
 		default:
-			return 0, &os.PathError{Op: "fiemap", Path: b.Path(), Err: no}
+			return 0, false, &os.PathError{Op: "fiemap", Path: b.Path(), Err: no}
 		}
 		if m.mapped == 0 {
 			break
@@ -212,25 +229,9 @@ func (b *Body) allocated(off, end int64) (bytes int64, err error) {
 			bytes += max(0, to-from)
 			at = max(at, to)
 			if e.flags&fiemapExtentLast != 0 {
-				return bytes, nil
+				return bytes, true, nil
 			}
 		}
 	}
-	return bytes, nil
-}
-
-// written is how many bytes of [off, end) are no hole.
-func (b *Body) written(off, end int64) (bytes int64, err error) {
-	for at := off; at < end; {
-		from, to, err := b.NextData(at)
-		if err != nil {
-			return 0, err
-		}
-		if from == math.MaxInt64 {
-			break
-		}
-		bytes += max(0, min(to, end)-from)
-		at = to
-	}
-	return bytes, nil
+	return bytes, true, nil
 }
