@@ -32,7 +32,7 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 		return nil
 	}
 	changes, held := f.changes, f.record.Places
-	cost, err := f.cost()
+	cost, err := s.cost(f)
 	f.mu.RUnlock()
 	if err != nil {
 		return err
@@ -74,9 +74,9 @@ type cost struct {
 }
 
 // cost is for a file with a body; the caller holds its lock.
-func (f *file) cost() (c cost, err error) {
+func (s *FS) cost(f *file) (c cost, err error) {
 	c.size = f.size
-	if c.spans, err = f.body.Data(f.size); err != nil {
+	if c.spans, _, err = s.spans(f); err != nil {
 		return c, err
 	}
 	c.adoptable = f.body.Whole() && len(c.spans) == 1 && c.spans[0].Length == f.size

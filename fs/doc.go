@@ -7,7 +7,9 @@
 // content over the list, or instead of it. A body is frozen when no writer is left;
 // sealing cuts a frozen body into crates, makes a list that names them and switches the
 // inode to it. From then on the body is only the nearest place where those crates lie, and
-// it goes when every wanted copy is verified elsewhere. A blank is a body made ahead of use,
+// it goes when every wanted copy is verified elsewhere. A hole is what neither the body nor
+// the list has, or what the body holds as one over the list; sealing takes the extents from
+// under it. A blank is a body made ahead of use,
 // for an inode whose number has not been given yet.
 //
 // Invariants:

@@ -382,7 +382,7 @@ func TestContentTooLargeForOnePlaceIsCut(t *testing.T) {
 	}
 	f := h.f
 	f.mu.RLock()
-	c, err := f.cost()
+	c, err := v.cost(f)
 	f.mu.RUnlock()
 	must(t, err)
 	c.spans = []body.Span{{Offset: 0, Length: parts * partSize}}

@@ -23,43 +23,26 @@ func (s *FS) complete(ctx context.Context, f *file) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for try := 0; f.body != nil && !f.body.Whole(); {
-		units, err := f.incomplete()
-		if err != nil || len(units) == 0 {
+		spans, _, err := s.spans(f)
+		if err != nil {
 			return err
 		}
-		moved, err := s.fetch(ctx, f, units)
-		if err != nil && (!moved || try == readRetries) {
-			return err
+		units := f.lacking(spans, 0)
+		if len(units) == 0 {
+			return nil
 		}
-		try++
+		for moved := false; len(units) > 0; units = f.lacking(spans, units[0]*body.Unit) {
+			moved, err = s.fetch(ctx, f, units)
+			if err != nil && (!moved || try == readRetries) {
+				return err
+			}
+			if moved {
+				try++
+				break
+			}
+		}
 	}
 	return nil
-}
-
-// incomplete gives some units, a block's worth at most, that blocks of the body
-// lack and the settled content has.
-func (f *file) incomplete() (units []int64, err error) {
-	spans, err := f.body.Data(f.size)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range spans {
-		end := min(p.Offset+p.Length, f.record.Limit)
-		for at := p.Offset; at < end; {
-			n, held := f.body.Held(at, end)
-			if held {
-				at += n
-				continue
-			}
-			for u := at / body.Unit; u*body.Unit < at+n; u++ {
-				if units = append(units, u); len(units) == store.BlockSize/body.Unit {
-					return units, nil
-				}
-			}
-			at += n
-		}
-	}
-	return units, nil
 }
 
 // switchOver makes crates of a body that is synced and makes them the settled
@@ -87,9 +70,12 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	if f.changes != f.committed || f.writes != f.synced || !f.record.Planned {
 		return 0, errBusy
 	}
-	spans, err := f.body.Data(f.size)
+	spans, holes, err := s.spans(f)
 	if err != nil {
 		return 0, err
+	}
+	if !f.body.Whole() && len(f.lacking(spans, 0)) > 0 {
+		return 0, errBusy // written since it was completed
 	}
 	pieces := cut(spans, max(f.record.Places.Part, store.BlockSize))
 	var base []extent.Extent
@@ -102,7 +88,7 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	for i, p := range pieces {
 		made[i] = extent.Extent{Offset: p.Offset, Length: p.Length, Crate: store.NewCrateID()}
 	}
-	sw := &change{ino: f.ino, made: made, to: f.record.Places, list: extent.Overlay(base, made, f.record.Limit), size: f.size, mtime: f.written()}
+	sw := &change{ino: f.ino, made: made, to: f.record.Places, list: extent.Overlay(extent.Without(base, holes...), made, f.record.Limit), size: f.size, mtime: f.written()}
 	if len(sw.list) > 0 {
 		if sw.id, err = s.tree.NewListID(); err != nil {
 			return 0, err

@@ -161,7 +161,7 @@ func (s *FS) overlaid(list names.ListID, off int64, other names.ListID, from, n 
 		pieces = append(pieces, extent.Shift([]extent.Extent{e}, from, from+n, off)...)
 		return nil
 	})
-	return extent.Overlay(extent.Without(base, off, off+n), pieces, MaxFileSize), err
+	return extent.Overlay(extent.Without(base, extent.Range{Offset: off, Length: n}), pieces, MaxFileSize), err
 }
 
 // dropBlank has an inode do without the body that was made ahead for it, which would be its

@@ -26,6 +26,8 @@ type Body struct {
 	dir   *Dir
 	whole bool
 	held  Map
+	// holed: some of what is held may be a hole.
+	holed bool
 	// mapSynced: the .synced file has the map as it is. unsaved: the .live file may lack some
 	// of it.
 	mapSynced, unsaved bool
@@ -96,7 +98,7 @@ func openFile(path string, flags int) (*os.File, error) {
 // Load opens a body that an earlier run made: with its live map, or after a power
 // cut with its synced one, which becomes the live one.
 func (d *Dir) Load(id store.CrateID, whole, afterCut bool) (*Body, error) {
-	b := &Body{ID: id, dir: d, whole: whole, past: math.MaxInt64}
+	b := &Body{ID: id, dir: d, whole: whole, holed: true, past: math.MaxInt64}
 	if _, err := b.file(); err != nil {
 		return nil, err
 	}

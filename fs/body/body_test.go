@@ -150,7 +150,7 @@ func TestTruncateForgets(t *testing.T) {
 	}
 }
 
-// Data gives whole blocks, in order, that cover every byte that was written and end
+// The data is whole blocks, in order, that cover every byte that was written and end
 // at the size.
 func TestDataCoversWhatWasWritten(t *testing.T) {
 	for _, whole := range []bool{true, false} {
@@ -166,8 +166,9 @@ func TestDataCoversWhatWasWritten(t *testing.T) {
 			wrote = append(wrote, off)
 		}
 		must(t, b.Truncate(size))
-		spans, err := b.Data(size)
+		c, err := b.Content(size)
 		must(t, err)
+		spans := c.Data
 		last := int64(-1)
 		for _, s := range spans {
 			if s.Offset%store.BlockSize != 0 || s.Length <= 0 || s.Offset <= last {

@@ -10,24 +10,81 @@ import (
 	"stasis/store"
 )
 
-// Data gives the ranges of a body, rounded out to whole blocks and cut at size,
-// that may hold anything but zeros: those of the map, or for a whole body those that
-// the filesystem says are no holes.
-func (b *Body) Data(size int64) ([]Span, error) {
-	if !b.whole {
-		return b.dirty(size), nil
+// Content is what a body has of a file, in spans of whole blocks that are cut at the size
+// and don't touch one another.
+type Content struct {
+	// Data may hold anything but zeros.
+	Data []Span
+	// Holes are zeros, and the body holds all of them. A whole body does not tell them.
+	Holes []Span
+	// Bare are zeros as far as the body holds them, which is in part.
+	Bare []Span
+}
+
+// Content tells what the body has of a file of some size: by the map, and by what the
+// filesystem says is no hole.
+func (b *Body) Content(size int64) (c Content, err error) {
+	switch {
+	case !b.whole && !b.holed:
+		b.eachHeld(size, func(from, to int64) error {
+			c.Data = AddBlocks(c.Data, from, to, size)
+			return nil
+		})
+		return c, nil
+	case b.whole && 0 < size && size <= b.dense:
+		c.Data = []Span{{0, size}}
+		return c, nil
+	case b.whole:
+		c.Data, err = b.dataIn(nil, 0, size, size, new(Span))
+		return c, err
 	}
-	if 0 < size && size <= b.dense {
-		return []Span{{0, size}}, nil
-	}
-	var spans []Span
-	for at := int64(0); at < size; {
-		from, to, err := b.NextData(at)
-		if err != nil {
-			return nil, err
+	var touched, held []Span
+	var last Span
+	err = b.eachHeld(size, func(from, to int64) (err error) {
+		touched = AddBlocks(touched, from, to, size)
+		if first, end := roundIn(from, to, size); first < end {
+			held = append(held, Span{first, end - first})
 		}
-		spans = addBlocks(spans, from, to, size)
-		at = to
+		c.Data, err = b.dataIn(c.Data, from, to, size, &last)
+		return err
+	})
+	c.Holes = Subtract(held, c.Data)
+	c.Bare = Subtract(Subtract(touched, c.Data), held)
+	return c, err
+}
+
+// eachHeld runs fn over the runs of bytes that a sparse body holds, as far as size.
+func (b *Body) eachHeld(size int64, fn func(from, to int64) error) error {
+	units := (size + Unit - 1) / Unit
+	for u := int64(0); u < units; {
+		n, held := b.held.Run(u, units)
+		if held {
+			if err := fn(u*Unit, min((u+n)*Unit, size)); err != nil {
+				return err
+			}
+		}
+		u += n
+	}
+	return nil
+}
+
+// dataIn adds the blocks with data in [from, to) to spans that lie before. last is the run of
+// data that was found last, which may go on.
+func (b *Body) dataIn(spans []Span, from, to, size int64, last *Span) ([]Span, error) {
+	for from < to {
+		if from >= last.Offset+last.Length {
+			first, end, err := b.NextData(from)
+			if err != nil {
+				return nil, err
+			}
+			*last = Span{first, end - first}
+		}
+		first, end := max(from, last.Offset), min(to, last.Offset+last.Length)
+		if first >= to {
+			break
+		}
+		spans = AddBlocks(spans, first, end, size)
+		from = end
 	}
 	return spans, nil
 }
@@ -98,22 +155,9 @@ func (b *Body) zero(off, n int64) error {
 // Span is a run of bytes of a body.
 type Span struct{ Offset, Length int64 }
 
-func (b *Body) dirty(size int64) []Span {
-	var spans []Span
-	units := (size + Unit - 1) / Unit
-	for u := int64(0); u < units; {
-		n, held := b.held.Run(u, units)
-		if held {
-			spans = addBlocks(spans, u*Unit, (u+n)*Unit, size)
-		}
-		u += n
-	}
-	return spans
-}
-
-// addBlocks adds [from, to), rounded out to blocks and cut at size, to spans that
+// AddBlocks adds [from, to), rounded out to blocks and cut at size, to spans that
 // lie before it.
-func addBlocks(spans []Span, from, to, size int64) []Span {
+func AddBlocks(spans []Span, from, to, size int64) []Span {
 	from = from / store.BlockSize * store.BlockSize
 	if to = min(to, size); to < size {
 		to = min((to+store.BlockSize-1)/store.BlockSize*store.BlockSize, size)
@@ -126,4 +170,53 @@ func addBlocks(spans []Span, from, to, size int64) []Span {
 		return spans
 	}
 	return append(spans, Span{from, to - from})
+}
+
+// roundIn gives the whole blocks in [from, to); the last of a file may be cut at its size.
+func roundIn(from, to, size int64) (first, end int64) {
+	first = (from + store.BlockSize - 1) / store.BlockSize * store.BlockSize
+	if end = to; to < size {
+		end = to / store.BlockSize * store.BlockSize
+	}
+	return first, end
+}
+
+// Subtract gives what is in the spans of a and in none of b. Each is in order and without
+// overlaps.
+func Subtract(a, b []Span) (out []Span) {
+	for _, s := range a {
+		end := s.Offset + s.Length
+		for len(b) > 0 && b[0].Offset+b[0].Length <= s.Offset {
+			b = b[1:]
+		}
+		at := s.Offset
+		for i := 0; i < len(b) && b[i].Offset < end; i++ {
+			if b[i].Offset > at {
+				out = append(out, Span{at, b[i].Offset - at})
+			}
+			at = b[i].Offset + b[i].Length
+		}
+		if at < end {
+			out = append(out, Span{at, end - at})
+		}
+	}
+	return out
+}
+
+// Union gives what is in the spans of a or in those of b, likewise.
+func Union(a, b []Span) (out []Span) {
+	for len(a)+len(b) > 0 {
+		if len(a) == 0 || len(b) > 0 && b[0].Offset < a[0].Offset {
+			a, b = b, a
+		}
+		s := a[0]
+		a = a[1:]
+		if n := len(out); n > 0 && out[n-1].Offset+out[n-1].Length >= s.Offset {
+			p := &out[n-1]
+			p.Length = max(p.Length, s.Offset+s.Length-p.Offset)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
 }

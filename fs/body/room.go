@@ -111,7 +111,7 @@ func (b *Body) Punch(off, end int64) error {
 	if end == size {
 		to = (end + Unit - 1) / Unit * Unit // all of the last block
 	}
-	b.dense = min(b.dense, off)
+	b.dense, b.holed = min(b.dense, off), true
 	if err := b.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, to-off); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (b *Body) Zero(off, end int64, keep bool) error {
 	if end = min(end, size); off >= end {
 		return nil
 	}
-	b.dense = min(b.dense, off)
+	b.dense, b.holed = min(b.dense, off), true
 	err = b.fallocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = b.overwrite(off, end)

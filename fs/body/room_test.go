@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"stasis/store"
 )
 
@@ -20,7 +22,7 @@ func blocksOf(t *testing.T, b *Body) int64 {
 }
 
 // What is written, zeroed, punched, given room and cut in any order reads as a slice of
-// bytes would, in a whole body and in a sparse one, and what Data leaves out is zeros.
+// bytes would, in a whole body and in a sparse one, and what is not said to be data is zeros.
 func TestRoomAndHolesModel(t *testing.T) {
 	const most = 3 * store.BlockSize
 	for _, whole := range []bool{true, false} {
@@ -68,13 +70,24 @@ func TestRoomAndHolesModel(t *testing.T) {
 			if n, err := b.Size(); err != nil || n != int64(len(want)) || !bytes.Equal(got, want) {
 				t.Fatalf("whole %v, step %d: %d bytes, want %d (%v)", whole, step, n, len(want), err)
 			}
-			spans, err := b.Data(int64(len(want)))
+			c, err := b.Content(int64(len(want)))
 			must(t, err)
-			for _, s := range spans {
+			for _, s := range c.Holes {
+				if n, held := b.Held(s.Offset, s.Offset+s.Length); n != s.Length || !held {
+					t.Fatalf("step %d: of the hole %v %d bytes are held, %v", step, s, n, held)
+				}
+			}
+			touched := Union(Union(c.Data, c.Holes), c.Bare)
+			for _, s := range c.Data {
 				clear(got[s.Offset : s.Offset+s.Length])
 			}
 			if rest := bytes.Trim(got, "\x00"); len(rest) > 0 {
-				t.Fatalf("whole %v, step %d: %v leave out %d bytes", whole, step, spans, len(rest))
+				t.Fatalf("whole %v, step %d: %v leave out %d bytes", whole, step, c.Data, len(rest))
+			}
+			for _, s := range Subtract([]Span{{0, int64(len(want))}}, touched) {
+				if n, held := b.Held(s.Offset, s.Offset+s.Length); !whole && (n != s.Length || held) {
+					t.Fatalf("step %d: %v is left out, of which something is held", step, s)
+				}
 			}
 		}
 	}
@@ -110,8 +123,9 @@ func TestRoomIsTakenAndGivenBack(t *testing.T) {
 			t.Fatalf("%s: size %d, %v", c.what, n, err)
 		}
 	}
-	spans, err := b.Data(8 * mib)
+	c, err := b.Content(8 * mib)
 	must(t, err)
+	spans := c.Data
 	if len(spans) != 3 || spans[0] != (Span{0, mib}) || spans[1] != (Span{3 * mib, mib}) || spans[2] != (Span{5 * mib, 2 * mib}) {
 		t.Errorf("data is %v", spans)
 	}
@@ -183,4 +197,46 @@ func smallDisk(t *testing.T, kind string, size int64) string {
 		}
 	})
 	return point
+}
+
+// Spans are sets of bytes.
+func TestSpansAreSets(t *testing.T) {
+	const most = 30
+	draw := func(t *rapid.T, label string) (spans []Span, set [most]bool) {
+		for at := int64(0); at < most; {
+			at += rapid.Int64Range(0, 4).Draw(t, label+" gap")
+			n := min(rapid.Int64Range(1, 5).Draw(t, label+" length"), most-at)
+			if n <= 0 {
+				break
+			}
+			spans = append(spans, Span{at, n})
+			for i := at; i < at+n; i++ {
+				set[i] = true
+			}
+			at += n
+		}
+		return spans, set
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, inA := draw(t, "a")
+		b, inB := draw(t, "b")
+		for name, got := range map[string][]Span{"union": Union(a, b), "difference": Subtract(a, b)} {
+			var set [most]bool
+			end := int64(-1)
+			for _, s := range got {
+				if s.Offset < end || s.Offset == end && name == "union" || s.Length <= 0 {
+					t.Fatalf("the %s is %v", name, got)
+				}
+				end = s.Offset + s.Length
+				for i := s.Offset; i < end; i++ {
+					set[i] = true
+				}
+			}
+			for i := range most {
+				if want := inA[i] && !inB[i] || name == "union" && inB[i]; set[i] != want {
+					t.Fatalf("the %s is %v", name, got)
+				}
+			}
+		}
+	})
 }

@@ -61,14 +61,24 @@ func Overlay(base, top []Extent, limit int64) []Extent {
 	return join(out)
 }
 
-// Without gives the list that has a hole from one offset up to another.
-func Without(base []Extent, from, to int64) []Extent {
-	out := make([]Extent, 0, len(base)+1)
-	for _, e := range base {
-		if at := min(e.End(), from); at > e.Offset {
-			out = append(out, e.slice(e.Offset, at))
+// Range is Length bytes of a file from Offset.
+type Range struct{ Offset, Length int64 }
+
+// Without gives the list that has holes, which are ordered and don't overlap.
+func Without(list []Extent, holes ...Range) []Extent {
+	out := make([]Extent, 0, len(list)+len(holes))
+	for _, e := range list {
+		for len(holes) > 0 && holes[0].Offset+holes[0].Length <= e.Offset {
+			holes = holes[1:]
 		}
-		if at := max(e.Offset, to); at < e.End() {
+		at := e.Offset
+		for i := 0; i < len(holes) && holes[i].Offset < e.End(); i++ {
+			if holes[i].Offset > at {
+				out = append(out, e.slice(at, holes[i].Offset))
+			}
+			at = holes[i].Offset + holes[i].Length
+		}
+		if at < e.End() {
 			out = append(out, e.slice(at, e.End()))
 		}
 	}

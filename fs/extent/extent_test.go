@@ -92,6 +92,34 @@ func TestOverlayCutsAtTheLimit(t *testing.T) {
 	}
 }
 
+// A list without some ranges shows holes there and elsewhere what it showed, and is as it
+// should be.
+func TestWithoutMakesHoles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := drawList(t, "list", false)
+		var holes []Range
+		var want [units]place
+		paint(want[:], list, units*unit)
+		for _, h := range drawList(t, "holes", true) {
+			holes = append(holes, Range{h.Offset, h.Length})
+			clear(want[h.Offset/unit : h.End()/unit])
+		}
+		got := Without(list, holes...)
+		var shown [units]place
+		paint(shown[:], got, units*unit)
+		if shown != want {
+			t.Fatalf("shows %v, want %v", shown, want)
+		}
+		end := int64(0)
+		for i, e := range got {
+			if e.Offset < end || e.Length <= 0 {
+				t.Fatalf("extent %d, %+v, overlaps or is empty", i, e)
+			}
+			end = e.End()
+		}
+	})
+}
+
 func TestValueRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		off := rapid.Int64Range(0, 1<<40).Draw(t, "offset")

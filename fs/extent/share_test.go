@@ -21,7 +21,7 @@ func TestWithoutAndShift(t *testing.T) {
 		{33, 35, []Extent{{0, 10, a, 0}, {10, 10, b, 5}, {30, 3, a, 100}, {35, 5, a, 105}}},
 		{40, 50, list},
 	} {
-		if got := Without(list, c.from, c.to); !reflect.DeepEqual(got, c.want) {
+		if got := Without(list, Range{c.from, c.to - c.from}); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("without %d to %d: %v, want %v", c.from, c.to, got, c.want)
 		}
 	}
