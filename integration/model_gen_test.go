@@ -28,7 +28,12 @@ var (
 	modelSizes   = []int64{0, 1, 10, 100, 4095, 4096, 4097, 5000, 12288, 65536, 131072, 300_000, 1 << 20, 1<<20 + 1}
 	modelOffsets = []int64{0, 0, 0, 1, 100, 4095, 4096, 4097, 8192, 20_000, 65536, 131071, 1<<20 - 1, 1 << 20, 1<<20 + 4096, 3 << 20}
 	modelStamps  = [][2]int64{{0, 0}, {1_000_000_000, 123_456_789}, {-1, 1}, {1_200_000_000, 999_999_999}, {0, unix.UTIME_NOW}, {0, unix.UTIME_OMIT}}
-	modelOpens   = []int{
+	modelAllocs  = []int{
+		0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE,
+		unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE,
+		unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_UNSHARE_RANGE, 1 << 20,
+	}
+	modelOpens = []int{
 		unix.O_RDONLY, unix.O_RDWR, unix.O_RDWR | unix.O_CREAT, unix.O_RDWR | unix.O_CREAT, unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC,
 		unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT, unix.O_RDWR | unix.O_APPEND,
 		unix.O_RDWR | unix.O_TRUNC, unix.O_RDONLY | unix.O_DIRECTORY, unix.O_RDWR | unix.O_NOFOLLOW, unix.O_RDWR | unix.O_TMPFILE, unix.O_RDWR | unix.O_SYNC,
@@ -40,7 +45,7 @@ const modelUser = 1000
 
 // weights say how often a kind is drawn.
 var weights = map[string]int{
-	"open": 12, "close": 8, "write": 8, "pwrite": 8, "read": 3, "pread": 4, "seek": 1, "ftruncate": 3, "fsync": 3, "fdatasync": 1,
+	"open": 12, "close": 8, "write": 8, "pwrite": 8, "read": 3, "pread": 4, "seek": 1, "ftruncate": 3, "fallocate": 5, "fsync": 3, "fdatasync": 1,
 	"fstat": 2, "fchmod": 1, "fchown": 1, "dup": 1, "linkfile": 1, "store": 3,
 	"writefile": 8, "readfile": 6, "mkdir": 6, "rmdir": 3, "unlink": 4, "rename": 10, "link": 4, "symlink": 3, "readlink": 1, "mkfifo": 1,
 	"chmod": 3, "chown": 2, "truncate": 4, "utimens": 3, "setxattr": 3, "getxattr": 2, "removexattr": 2, "listxattr": 1, "readdir": 4, "stat": 4,
@@ -109,6 +114,10 @@ func drawOp(t *rapid.T, kinds []string, base int) modelOp {
 		op.Flags = rapid.SampledFrom([]int{unix.SEEK_SET, unix.SEEK_CUR, unix.SEEK_END}).Draw(t, "whence")
 	case "truncate", "ftruncate":
 		op.Size = rapid.SampledFrom(append([]int64{-1, 1 << 62}, modelOffsets...)).Draw(t, "size")
+	case "fallocate":
+		op.Flags = rapid.SampledFrom(modelAllocs).Draw(t, "flags")
+		op.Offset = rapid.SampledFrom(append([]int64{-1, 1 << 62}, modelOffsets...)).Draw(t, "offset")
+		op.Size = rapid.SampledFrom(append([]int64{-1}, modelSizes...)).Draw(t, "size")
 	case "patch":
 		op.Offset = rapid.SampledFrom([]int64{0, 4096, 65536, 1 << 20}).Draw(t, "offset") + rapid.SampledFrom([]int64{0, 7, 4000}).Draw(t, "in the unit")
 		op.Size = rapid.SampledFrom([]int64{1, 96}).Draw(t, "size")

@@ -274,6 +274,9 @@ var fileOps = map[string]func(s *side, fd int, op modelOp) outcome{
 		return outcome{err: err, n: int(at)}
 	},
 	"ftruncate": func(_ *side, fd int, op modelOp) outcome { return failing(unix.Ftruncate(fd, op.Size)) },
+	"fallocate": func(_ *side, fd int, op modelOp) outcome {
+		return failing(unix.Fallocate(fd, uint32(op.Flags), op.Offset, op.Size))
+	},
 	"fsync":     func(_ *side, fd int, _ modelOp) outcome { return failing(unix.Fsync(fd)) },
 	"fdatasync": func(_ *side, fd int, _ modelOp) outcome { return failing(unix.Fdatasync(fd)) },
 	"fchmod":    func(_ *side, fd int, op modelOp) outcome { return failing(unix.Fchmod(fd, op.Mode)) },

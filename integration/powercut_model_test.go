@@ -190,6 +190,17 @@ func (c *cutContent) change(offset int, data []byte) {
 	c.become(now, offset, offset+len(data))
 }
 
+// punch makes zeros of what there is between two offsets.
+func (c *cutContent) punch(from, to int) {
+	to = min(to, len(c.now))
+	if from >= to {
+		return
+	}
+	now := slices.Clone(c.now)
+	clear(now[from:to])
+	c.become(now, from, to)
+}
+
 // truncate changes the size.
 func (c *cutContent) truncate(size int) {
 	now := make([]byte, size)

@@ -271,7 +271,7 @@ func (w *cutWorker) patch() error {
 }
 
 func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *cutContent) error {
-	switch w.rand.IntN(8) {
+	switch w.rand.IntN(9) {
 	case 0:
 		if err := w.told(f.Sync()); err != nil {
 			return err
@@ -286,7 +286,9 @@ func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *cutContent) error {
 		size := w.rand.IntN(len(c.now) + 10_000)
 		c.truncate(size)
 		return f.Truncate(int64(size))
-	case 2, 3:
+	case 2:
+		return w.punch(f, c)
+	case 3, 4:
 		data := w.bytes(100_000)
 		at := len(c.now)
 		c.change(at, data)
@@ -301,6 +303,20 @@ func (w *cutWorker) patchOnce(f *os.File, ino uint64, c *cutContent) error {
 	c.change(at, data)
 	_, err := f.WriteAt(data, int64(at))
 	return err
+}
+
+// punch makes a hole, or zeros with room for what may come.
+func (w *cutWorker) punch(f *os.File, c *cutContent) error {
+	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
+	if w.rand.IntN(3) == 0 {
+		mode = unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE
+	}
+	at, n := w.rand.IntN(len(c.now)+1), 1+w.rand.IntN(60_000)
+	if w.rand.IntN(2) == 0 {
+		at = at / cutUnit * cutUnit
+	}
+	c.punch(at, at+n)
+	return unix.Fallocate(int(f.Fd()), mode, int64(at), int64(n))
 }
 
 // shuffle changes names.
