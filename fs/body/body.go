@@ -34,6 +34,8 @@ type Body struct {
 	named              bool // the name was synced
 	// dense is up to where a whole body is known to have no holes, in bytes.
 	dense int64
+	// roomy: there may be room that nothing was written to.
+	roomy bool
 	// past is up to where room past the end of the data may have been made, in bytes.
 	past int64
 
@@ -98,7 +100,7 @@ func openFile(path string, flags int) (*os.File, error) {
 // Load opens a body that an earlier run made: with its live map, or after a power
 // cut with its synced one, which becomes the live one.
 func (d *Dir) Load(id store.CrateID, whole, afterCut bool) (*Body, error) {
-	b := &Body{ID: id, dir: d, whole: whole, holed: true, past: math.MaxInt64}
+	b := &Body{ID: id, dir: d, whole: whole, holed: true, roomy: true, past: math.MaxInt64}
 	if _, err := b.file(); err != nil {
 		return nil, err
 	}
@@ -182,6 +184,9 @@ func (b *Body) Size() (int64, error) {
 	}
 	return st.Size(), nil
 }
+
+// Roomy reports whether there may be room in the file that nothing was written to.
+func (b *Body) Roomy() bool { return b.roomy }
 
 // Stamp notes with the file, where it survives a kill, that its content was that of an
 // inode's last write at a time, in nanoseconds since the epoch.

@@ -31,6 +31,7 @@ func (b *Body) Allocate(off, end int64, keep bool) error {
 	if keep {
 		mode = unix.FALLOC_FL_KEEP_SIZE
 	}
+	b.roomy = true
 	err = b.roomForMap(off, end)
 	if err == nil {
 		err = b.fallocate(mode, off, end-off)

@@ -121,3 +121,29 @@ func TestFallocateTakesPrivileges(t *testing.T) {
 		wantErrno(t, fmt.Sprintf("user %d: capability", user), err, syscall.ENODATA)
 	}
 }
+
+// The room that a file was given is no part of it once it is settled, and stat(2) says so soon.
+func TestRoomIsSeenToGo(t *testing.T) {
+	v := newVault(t, Options{})
+	f, err := os.Create(v.path("f"))
+	v.must(err)
+	v.must(unix.Fallocate(int(f.Fd()), 0, 0, 16<<20))
+	_, err = f.WriteAt([]byte("data"), 9<<20)
+	v.must(err)
+	var st unix.Stat_t
+	v.must(unix.Fstat(int(f.Fd()), &st))
+	if st.Blocks < 16<<20/512 {
+		t.Errorf("%d blocks of room", st.Blocks)
+	}
+	v.must(f.Close())
+	v.settle(v.path("f"))
+	for until := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		v.must(unix.Stat(v.path("f"), &st))
+		if st.Blocks == 1<<20/512 && st.Size == 16<<20 {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%d blocks", st.Blocks)
+		}
+	}
+}

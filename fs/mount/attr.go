@@ -2,10 +2,12 @@ package mount
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"stasis/fs"
 	"stasis/fs/names"
 )
 
@@ -14,10 +16,18 @@ func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	ino := names.Ino(in.NodeId)
 	a, err := r.fsys.GetAttr(ino)
 	if err == nil {
-		out.SetTimeout(cacheFor)
+		out.SetTimeout(attrFor(a))
 		fillAttr(&out.Attr, a)
 	}
 	return r.status("get attributes", ino, err)
+}
+
+// attrFor is how long the kernel may use attributes.
+func attrFor(a fs.Attr) time.Duration {
+	if a.Passing {
+		return passingFor
+	}
+	return cacheFor
 }
 
 // Statx answers statx(2) where more is asked for than stat(2) has: the time of birth.
@@ -25,7 +35,7 @@ func (r *raw) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fus
 	ino := names.Ino(in.NodeId)
 	a, err := r.fsys.GetAttr(ino)
 	if err == nil {
-		out.SetTimeout(cacheFor)
+		out.SetTimeout(attrFor(a))
 		fillStatx(&out.Statx, a)
 	}
 	return r.status("get attributes", ino, err)
@@ -41,7 +51,7 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	c.KillSUIDGID = c.KillSUIDGID || asksNothing(in) && r.mayStrip(ino, in.Caller)
 	a, err := r.fsys.SetAttr(r.ctx, ino, h, c)
 	if err == nil {
-		out.SetTimeout(cacheFor)
+		out.SetTimeout(attrFor(a))
 		fillAttr(&out.Attr, a)
 	}
 	return r.status("set attributes", ino, err)

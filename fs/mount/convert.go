@@ -50,7 +50,7 @@ func fillEntry(out *fuse.EntryOut, a fs.Attr) {
 	out.NodeId = uint64(a.Ino)
 	out.Generation = 0 // numbers of inodes are never used again
 	out.SetEntryTimeout(cacheFor)
-	out.SetAttrTimeout(cacheFor)
+	out.SetAttrTimeout(attrFor(a))
 	fillAttr(&out.Attr, a)
 }
 

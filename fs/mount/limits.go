@@ -6,6 +6,8 @@ const (
 	// cacheFor is how long the kernel may use names, the absence of names and attributes
 	// unasked. It could be for ever; a bound heals what a bug may leave.
 	cacheFor = time.Hour
+	// passingFor is that for attributes that are about to change by themselves.
+	passingFor = time.Second
 	// maxRequest is the largest READ and WRITE, in bytes: what the kernel allows.
 	maxRequest = 1 << 20
 	// maxBackground is how many requests that nobody waits for, readahead above all, the
