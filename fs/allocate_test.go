@@ -111,6 +111,7 @@ func TestRoomIsNotContent(t *testing.T) {
 	if data, err := h.Seek(t.Context(), 0, unix.SEEK_DATA); err != nil || data/mib != 5 {
 		t.Errorf("data at %d, %v", data, err)
 	}
+	v.expect("f", want) // which makes no data of the room that it reads
 	path := v.files[h.Ino()].body.Path()
 	v.nodes[0].away.Store(true) // so that the body stays
 	v.close(h)

@@ -253,6 +253,29 @@ func (b *Body) HeldBytes(off, end int64) int64 {
 
 // ReadAt fills p from the body; past the end of the data it gives zeros.
 func (b *Body) ReadAt(p []byte, off int64) error {
+	if !b.roomy {
+		return b.pread(p, off)
+	}
+	// Room that was read lies in the page cache, and the filesystem then takes it for data.
+	for len(p) > 0 {
+		from, to, err := b.NextData(off)
+		if err != nil {
+			return err
+		}
+		n := min(from-off, int64(len(p)))
+		clear(p[:n])
+		p, off = p[n:], off+n
+		if n = min(to-off, int64(len(p))); n > 0 {
+			if err := b.pread(p[:n], off); err != nil {
+				return err
+			}
+			p, off = p[n:], off+n
+		}
+	}
+	return nil
+}
+
+func (b *Body) pread(p []byte, off int64) error {
 	f, err := b.file()
 	if err != nil {
 		return err
