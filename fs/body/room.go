@@ -100,6 +100,11 @@ func (b *Body) Trim() error {
 // Punch makes zeros of [off, end) and gives back the room it takes. Units that it covers in
 // part a sparse body must hold; those that it covers wholly it holds from then on, without
 // taking anything for them.
+//
+// A kill amid it leaves each unit as it was or zeros: the file changes first, under what was
+// held, and then the map, for what was not. So does a power cut before the next Sync: what
+// was held when it was synced is in the synced map, and is what was written then or zeros, as
+// the filesystem got it to the disk; the rest is not, and the settled content shows.
 func (b *Body) Punch(off, end int64) error {
 	size, err := b.Size()
 	if err != nil {
@@ -119,7 +124,8 @@ func (b *Body) Punch(off, end int64) error {
 	return b.hold(off, end)
 }
 
-// Zero makes zeros of [off, end) as Punch does, and room for it as Allocate does.
+// Zero makes zeros of [off, end) as Punch does, and room for it as Allocate does, which comes
+// first: where there is none nothing has changed.
 func (b *Body) Zero(off, end int64, keep bool) error {
 	if err := b.Allocate(off, end, keep); err != nil {
 		return err

@@ -220,7 +220,7 @@ func TestErrnos(t *testing.T) {
 	w, err := os.OpenFile(v.path("g"), os.O_RDWR, 0)
 	v.must(err)
 	defer w.Close()
-	wantErrno(t, "fallocate", unix.Fallocate(int(w.Fd()), 0, 0, 1), syscall.EOPNOTSUPP)
+	wantErrno(t, "fallocate", unix.Fallocate(int(w.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, 4096), syscall.EOPNOTSUPP)
 	_, err = unix.IoctlGetInt(int(w.Fd()), unix.FS_IOC_GETFLAGS)
 	if !errors.Is(err, syscall.ENOTTY) && !errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Errorf("ioctl: %v", err)
