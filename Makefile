@@ -24,8 +24,9 @@ INSTALLED_UNITS = "$(DESTDIR)$(SYSTEM_UNITS)/stasis-peer.service" "$(DESTDIR)$(S
 RUN_NEEDS  = fusermount3:fuse3 findmnt:util-linux
 TEST_NEEDS = $(RUN_NEEDS) rsync:rsync git:git sqlite3:sqlite3 tar:tar fuser:psmisc setfattr:attr \
 	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs
+SOAK_NEEDS = $(TEST_NEEDS) gio:libglib2.0-bin
 
-.PHONY: build run test lint unit bench soak fuzz install uninstall deps test-deps go clean
+.PHONY: build run test lint unit bench soak fuzz install uninstall deps test-deps soak-deps go clean
 
 build: go
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
@@ -45,7 +46,7 @@ test: test-deps lint unit
 unit: go
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
 
-soak: test-deps go fuzz
+soak: soak-deps go fuzz
 	STASIS_SOAK=1 $(GO) test -count=1 -timeout $(SOAK_TIMEOUT) ./...
 
 # Every parser of bytes from outside, FUZZ_TIME each.
@@ -92,6 +93,7 @@ go:
 
 deps: ; @$(call provide,$(RUN_NEEDS))
 test-deps: ; @$(call provide,$(TEST_NEEDS))
+soak-deps: ; @$(call provide,$(SOAK_NEEDS))
 
 # provide installs the packages of the programs that are missing, with sudo only for that.
 define provide
