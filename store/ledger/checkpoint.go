@@ -107,8 +107,8 @@ func (db *DB) admit() error {
 	return nil
 }
 
-// tidy is the work of the steward: it gives up segments, prepares the next one
-// and re-makes the ballast.
+// tidy is the work of the steward: it gives up segments, prepares the next one,
+// re-makes the ballast, and gives back the memory that reads of the table have taken.
 func (db *DB) tidy() error {
 	position, has := db.backups.newest()
 	err := db.journal.tidy(Position(db.folded.Load()), position, has && db.options.KeepJournal > 0, db.options.KeepJournal)
@@ -121,6 +121,10 @@ func (db *DB) tidy() error {
 	if ballastErr := db.ballast.ensure(db.log); ballastErr != nil {
 		db.log.WithError(ballastErr).Warn("the ledger's ballast could not be made")
 		err = errors.Join(err, ballastErr)
+	}
+	if unmapErr := db.table.unmap(); unmapErr != nil {
+		// It is the system's to take back in any case, when it runs short.
+		db.log.WithError(unmapErr).Debug("the memory of the ledger's table could not be given back")
 	}
 	return err
 }

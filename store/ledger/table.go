@@ -11,6 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"stasis/store"
 )
@@ -269,6 +270,19 @@ func (t *table) update(fn func(tx *bolt.Tx) error) error {
 		return e
 	}
 	return err
+}
+
+// unmap gives back the memory that reads of the file have taken: bbolt maps the file, so
+// all that was ever looked at counts as this process's until the mapping ends. It stays
+// in the system's cache, and is mapped again when it is next read.
+func (t *table) unmap() error {
+	return t.view(func(tx *bolt.Tx) error { // while which the mapping stays where it is
+		_, _, errno := unix.Syscall(unix.SYS_MADVISE, tx.DB().Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
+		if errno != 0 {
+			return &os.PathError{Op: "unmap", Path: t.path, Err: errno}
+		}
+		return nil
+	})
 }
 
 // space gives the bucket of a key space.
