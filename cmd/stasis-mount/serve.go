@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
+	"stasis/cmd/internal/tidy"
 	"stasis/cmd/internal/vault"
 	"stasis/fs/mount"
 	"stasis/store"
@@ -144,6 +146,11 @@ func prepare(ctx context.Context, o *options) (point, state string, log *logrus.
 
 // run serves until the mount has ended, then closes the vault.
 func (s *server) run(signals <-chan os.Signal) error {
+	ctx, stop := context.WithCancel(context.Background())
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	defer stop()
+	tidying.Go(func() { tidy.Run(ctx) })
 	for {
 		select {
 		case <-s.mount.Done():

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,11 +19,16 @@ import (
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/peerd"
 	"stasis/cmd/internal/statedir"
+	"stasis/cmd/internal/tidy"
 )
 
 // drainLimit is how long a peer that was told to end lets what is under way come to its end;
 // what is cut off then goes on where it was at the next start.
 const drainLimit = 30 * time.Second
+
+// memoryGoal is the memory, in bytes, above which the garbage collector works harder;
+// $GOMEMLIMIT wins. What is held for callers at once the servers bound.
+const memoryGoal = 1 << 30
 
 // daemon is a peer that serves.
 type daemon struct {
@@ -108,13 +114,13 @@ func resolve(o *options) (string, error) {
 
 // run serves until it is told to end, or can't go on.
 func (d *daemon) run(signals <-chan os.Signal) error {
-	rest := time.NewTicker(tidyEvery)
-	defer rest.Stop()
-	var m memory
+	ctx, stop := context.WithCancel(context.Background())
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	defer stop()
+	tidying.Go(func() { tidy.Run(ctx) })
 	for {
 		select {
-		case <-rest.C:
-			m.tidy()
 		case err := <-d.failed:
 			d.log.WithError(err).Error("a server has ended")
 			d.tell("STOPPING=1")

@@ -1,23 +1,38 @@
-package main
+// Package tidy gives memory that a daemon does not use any more back to the system.
+//
+// What a burst of work took stays with a Go process for minutes else, and a daemon that
+// rests hardly runs its garbage collector at all.
+package tidy
 
 import (
+	"context"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 const (
-	// memoryGoal is the memory, in bytes, above which the garbage collector works harder;
-	// $GOMEMLIMIT wins. What is held for callers at once the servers bound.
-	memoryGoal = 1 << 30
-	// tidyEvery is how often it is looked whether the peer rests. Memory that it holds beyond
-	// tidyAbove, in bytes, is then given back to the system: what a burst left stays with the
-	// process else, for minutes. Where nothing much came of that it is not tried again for
-	// longer and longer, up to tidyMost looks.
-	tidyEvery = 5 * time.Second
-	tidyAbove = 32 << 20
-	tidyMost  = 120
+	// every is how often it is looked whether the daemon rests. Memory that it holds beyond
+	// above, in bytes, is then given back. Where nothing much came of that it is not tried
+	// again for longer and longer, up to most looks.
+	every = 5 * time.Second
+	above = 32 << 20
+	most  = 120
 )
+
+// Run gives memory back whenever the daemon has come to rest, until ctx ends.
+func Run(ctx context.Context) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for m := (memory{}); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			m.tidy()
+		}
+	}
+}
 
 // memory is what is known of the memory of this process.
 type memory struct {
@@ -37,7 +52,7 @@ func (m *memory) tidy() {
 	m.done(cycles, held, left)
 }
 
-// due says whether to tidy: a collector that had nothing to do means that the peer rests.
+// due says whether to tidy: a collector that had nothing to do means that the daemon rests.
 func (m *memory) due(cycles, held uint64) bool {
 	rests := cycles == m.cycles
 	m.cycles = cycles
@@ -49,13 +64,13 @@ func (m *memory) due(cycles, held uint64) bool {
 		m.skip--
 		return false
 	}
-	return held > tidyAbove
+	return held > above
 }
 
 // done takes note of what came of it.
 func (m *memory) done(cycles, before, left uint64) {
 	m.cycles = cycles
-	if m.pause = min(2*m.pause+1, tidyMost); before > left+tidyAbove/4 {
+	if m.pause = min(2*m.pause+1, most); before > left+above/4 {
 		m.pause = 0
 	}
 	m.skip = m.pause
