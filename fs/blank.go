@@ -65,6 +65,13 @@ func (p *blankPool) claim(ino names.Ino) *body.Body {
 	return b
 }
 
+// unclaim undoes claim.
+func (p *blankPool) unclaim(ino names.Ino, b *body.Body) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.given[ino] = b
+}
+
 // waive says that an inode does without its blank, if it has one.
 func (p *blankPool) waive(ino names.Ino) {
 	p.mu.Lock()

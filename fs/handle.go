@@ -36,8 +36,8 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 		return nil, syscall.EINVAL
 	}
 	write := flags&unix.O_ACCMODE != unix.O_RDONLY
-	if s.ro && write {
-		return nil, syscall.EROFS
+	if err := s.mayOpen(write); err != nil {
+		return nil, err
 	}
 	h := s.open(ino, flags)
 	if write && flags&unix.O_TRUNC != 0 {
@@ -47,6 +47,20 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 		}
 	}
 	return h, nil
+}
+
+// mayOpen says whether a program may open a file at all. ENFILE if this process has too
+// many open to keep what the program would write: better said now than at the first write.
+func (s *FS) mayOpen(write bool) error {
+	switch {
+	case !write:
+		return nil
+	case s.ro:
+		return syscall.EROFS
+	case s.bodies.Full():
+		return syscall.ENFILE
+	}
+	return nil
 }
 
 func (s *FS) open(ino names.Ino, flags uint32) *Handle {

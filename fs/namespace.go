@@ -86,6 +86,9 @@ func (s *FS) Make(parent names.Ino, name string, spec names.Spec) (Attr, error) 
 // Create makes a regular file and opens it.
 func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32) (Attr, *Handle, error) {
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
+	if err := s.mayOpen(flags&unix.O_ACCMODE != unix.O_RDONLY); err != nil {
+		return Attr{}, nil, err
+	}
 	ino, ahead := s.blanks.take()
 	if !ahead {
 		a, err := s.Make(parent, name, spec)
@@ -111,6 +114,9 @@ func (s *FS) Create(parent names.Ino, name string, spec names.Spec, flags uint32
 func (s *FS) Tmpfile(parent names.Ino, spec names.Spec, flags uint32) (Attr, *Handle, error) {
 	if s.ro {
 		return Attr{}, nil, syscall.EROFS
+	}
+	if err := s.mayOpen(flags&unix.O_ACCMODE != unix.O_RDONLY); err != nil {
+		return Attr{}, nil, err
 	}
 	spec.Mode = unix.S_IFREG | spec.Mode&0o7777
 	spec.Ino, _ = s.blanks.take()

@@ -175,8 +175,14 @@ func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyR
 	f.recorded, f.mark = false, nil
 	if whole && in.Size == 0 {
 		// A blank that somebody took away is made up for like one that never was.
-		if b = s.blanks.claim(in.Ino); b != nil && b.Open() == nil {
-			return b, bodyRecord{Body: b.ID, Whole: true}, nil
+		if b = s.blanks.claim(in.Ino); b != nil {
+			switch err := b.Open(); {
+			case err == nil:
+				return b, bodyRecord{Body: b.ID, Whole: true}, nil
+			case errors.Is(err, syscall.ENFILE):
+				s.blanks.unclaim(in.Ino, b)
+				return nil, r, err
+			}
 		}
 	}
 	if b, err = s.bodies.Create(whole); err != nil {

@@ -46,17 +46,22 @@ type Body struct {
 
 // Create makes an empty body.
 func (d *Dir) Create(whole bool) (b *Body, err error) {
-	b = &Body{dir: d, whole: whole}
-	if b.ID, b.f = d.openSpare(); b.f == nil {
-		b.ID = store.NewCrateID()
-		if b.f, err = openFile(d.Path(b.ID), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
+	b = &Body{dir: d, whole: whole, ID: d.spare()}
+	if !b.ID.IsZero() {
+		if b.f, err = d.open(d.Path(b.ID), unix.O_RDWR); errors.Is(err, unix.ENFILE) {
+			d.addSpare(b.ID)
 			return nil, err
 		}
 	}
-	if !whole {
-		if b.live, err = openFile(d.Path(b.ID)+liveSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
-			return nil, errors.Join(err, b.Release(), d.Remove(b.ID))
-		}
+	if b.f == nil { // there was no spare, or somebody took it away
+		b.ID = store.NewCrateID()
+		b.f, err = d.open(d.Path(b.ID), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+	}
+	if err == nil && !whole {
+		b.live, err = d.open(d.Path(b.ID)+liveSuffix, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Release(), d.Remove(b.ID))
 	}
 	return b, nil
 }
@@ -126,7 +131,7 @@ func (b *Body) file() (*os.File, error) {
 	b.open.Lock()
 	defer b.open.Unlock()
 	if b.f == nil {
-		f, err := openFile(b.dir.Path(b.ID), unix.O_RDWR)
+		f, err := b.dir.open(b.dir.Path(b.ID), unix.O_RDWR)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +144,7 @@ func (b *Body) liveFile() (*os.File, error) {
 	b.open.Lock()
 	defer b.open.Unlock()
 	if b.live == nil {
-		f, err := openFile(b.dir.Path(b.ID)+liveSuffix, unix.O_RDWR)
+		f, err := b.dir.open(b.dir.Path(b.ID)+liveSuffix, unix.O_RDWR)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +160,7 @@ func (b *Body) Release() error {
 	var errs error
 	for _, f := range []**os.File{&b.f, &b.live} {
 		if *f != nil {
-			errs = errors.Join(errs, (*f).Close())
+			errs = errors.Join(errs, b.dir.close(*f))
 			*f = nil
 		}
 	}

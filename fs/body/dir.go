@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,9 @@ type Dir struct {
 	f      *os.File
 	shards [shards]*os.File
 
+	opened   atomic.Int64 // files of bodies
+	mostOpen int64        // how many there may be
+
 	mu     sync.Mutex
 	spares []store.CrateID // empty files, to be bodies again
 }
@@ -34,7 +38,11 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{path: path, f: f}
-	if err := d.openShards(); err != nil {
+	d.mostOpen, err = descriptors()
+	if err == nil {
+		err = d.openShards()
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -137,9 +145,7 @@ func (d *Dir) Recycle(id store.CrateID) error {
 			return errors.Join(err, d.Remove(id))
 		}
 	}
-	d.mu.Lock()
-	d.spares = append(d.spares, id)
-	d.mu.Unlock()
+	d.addSpare(id)
 	return nil
 }
 
@@ -161,11 +167,15 @@ func (d *Dir) Prepare(n int) error {
 		if err := f.Close(); err != nil {
 			return err
 		}
-		d.mu.Lock()
-		d.spares = append(d.spares, id)
-		d.mu.Unlock()
+		d.addSpare(id)
 	}
 	return nil
+}
+
+func (d *Dir) addSpare(id store.CrateID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spares = append(d.spares, id)
 }
 
 // spare gives the id of a file that was recycled or made ahead, or of none.
@@ -176,19 +186,6 @@ func (d *Dir) spare() (id store.CrateID) {
 		id, d.spares = d.spares[n-1], d.spares[:n-1]
 	}
 	return id
-}
-
-// openSpare is spare, with the file opened.
-func (d *Dir) openSpare() (store.CrateID, *os.File) {
-	id := d.spare()
-	if id.IsZero() {
-		return id, nil
-	}
-	f, err := openFile(d.Path(id), unix.O_RDWR)
-	if err != nil {
-		return id, nil // somebody took it away: a new file does as well
-	}
-	return id, f
 }
 
 // SetAside moves a body's data into the directory "aside" beside the bodies, for a

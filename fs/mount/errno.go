@@ -26,6 +26,7 @@ var kindErrno = map[store.Kind]syscall.Errno{
 // program above. Any other, ENOENT above all, would speak of the wrong file.
 var passedOn = map[syscall.Errno]bool{
 	syscall.ENOSPC: true, syscall.EDQUOT: true, syscall.EFBIG: true, syscall.EROFS: true, syscall.ENOMEM: true,
+	syscall.ENFILE: true,
 }
 
 // toErrno turns an error into what the program gets. answer says that it is an answer to
@@ -56,5 +57,8 @@ func toErrno(err error) (no syscall.Errno, answer bool) {
 func causeOf(err error) syscall.Errno {
 	var no syscall.Errno
 	errors.As(err, &no)
+	if no == syscall.EMFILE {
+		return syscall.ENFILE // the files that this process has too many of are not the program's
+	}
 	return no
 }
