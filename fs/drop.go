@@ -44,7 +44,9 @@ func (d *dropList) take(synced ledger.Position) (now []store.CrateID) {
 			keep = append(keep, id)
 		}
 	}
-	d.ids = keep
+	if d.ids = keep; len(keep) == 0 {
+		d.ids = nil // with what it took for the most there were
+	}
 	return now
 }
 

@@ -15,6 +15,7 @@ import (
 	"stasis/router"
 	"stasis/store"
 	"stasis/store/keyed"
+	"stasis/store/lean"
 	"stasis/store/ledger"
 )
 
@@ -51,10 +52,10 @@ type FS struct {
 
 	mu    sync.Mutex
 	files map[names.Ino]*file
-	refs  map[names.Ino]uint64 // the kernel's references
+	refs  lean.Map[names.Ino, uint64] // the kernel's references
 	// orphans are the inodes without a name that are still in use; reapable those that
 	// are not any more.
-	orphans  map[names.Ino]struct{}
+	orphans  lean.Map[names.Ino, struct{}]
 	reapable []names.Ino
 	leftAt   time.Time   // when the last of them was added
 	unsealed []names.Ino // could not be sealed, to be tried again
@@ -105,12 +106,11 @@ func New(o Options) (*FS, error) {
 	s := &FS{
 		tree: tree, db: o.Ledger, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
 		bodies: dir, policy: o.Policy, log: o.Log, ro: o.ReadOnly,
-		files: make(map[names.Ino]*file), refs: make(map[names.Ino]uint64), orphans: make(map[names.Ino]struct{}),
+		files: make(map[names.Ino]*file),
 		reaps: make(chan struct{}, 1), reapNow: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
 		promised: make(chan struct{}),
 		ctx:      ctx, cancel: cancel,
 	}
-	s.waiting.init()
 	s.sealer.init()
 	s.blanks.init()
 	s.atimes.init()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -184,10 +185,7 @@ func TestDeletedFilesLeaveNothing(t *testing.T) {
 	v.close(open)
 	// The kernel forgets what it was told of.
 	v.FS.mu.Lock()
-	refs := make(map[names.Ino]uint64)
-	for ino, n := range v.refs {
-		refs[ino] = n
-	}
+	refs := maps.Collect(v.refs.All())
 	v.FS.mu.Unlock()
 	for ino, n := range refs {
 		v.Forget(ino, n)

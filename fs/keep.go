@@ -86,7 +86,7 @@ func (s *FS) inheritable(ctx context.Context, old names.Inode) (keep, inherit bo
 func (s *FS) readable(ino names.Ino) (f *file, used bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	used = s.refs[ino] > 0
+	used = s.refs.Get(ino) > 0
 	if f = s.files[ino]; f != nil {
 		used = used || f.pins > 0
 		f.pins++

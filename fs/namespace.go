@@ -13,18 +13,21 @@ import (
 func (s *FS) Ref(ino names.Ino) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refs[ino]++
+	s.refer(ino)
 }
+
+// refer is Ref for a caller that holds s.mu.
+func (s *FS) refer(ino names.Ino) { s.refs.Set(ino, s.refs.Get(ino)+1) }
 
 // Forget takes n of the kernel's references back. More than there are is no error.
 func (s *FS) Forget(ino names.Ino, n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refs[ino] > n {
-		s.refs[ino] -= n
+	if had := s.refs.Get(ino); had > n {
+		s.refs.Set(ino, had-n)
 		return
 	}
-	delete(s.refs, ino)
+	s.refs.Delete(ino)
 	s.reapLater(ino)
 }
 
@@ -126,8 +129,8 @@ func (s *FS) Tmpfile(parent names.Ino, spec names.Spec, flags uint32) (Attr, *Ha
 		return Attr{}, nil, err
 	}
 	s.mu.Lock()
-	s.refs[in.Ino]++
-	s.orphans[in.Ino] = struct{}{}
+	s.refer(in.Ino)
+	s.orphans.Set(in.Ino, struct{}{})
 	s.mu.Unlock()
 	a, err := s.attrOf(in)
 	return a, s.open(in.Ino, flags), err
@@ -143,7 +146,7 @@ func (s *FS) Link(ino, parent names.Ino, name string) (Attr, error) {
 		return Attr{}, err
 	}
 	s.mu.Lock()
-	delete(s.orphans, ino)
+	s.orphans.Delete(ino)
 	f := s.files[ino]
 	rests := f != nil && f.writers == 0
 	s.mu.Unlock()
@@ -185,7 +188,7 @@ func (s *FS) left(in names.Inode) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.orphans[in.Ino] = struct{}{}
+	s.orphans.Set(in.Ino, struct{}{})
 	s.reapLater(in.Ino)
 }
 

@@ -189,13 +189,13 @@ func (s *FS) buried(dead []store.CrateID) {
 // reapLater notes an inode for removal if it has no name and nobody uses it. The
 // caller holds s.mu.
 func (s *FS) reapLater(ino names.Ino) {
-	if _, orphan := s.orphans[ino]; !orphan || s.refs[ino] > 0 {
+	if !s.orphans.Has(ino) || s.refs.Get(ino) > 0 {
 		return
 	}
 	if f := s.files[ino]; f != nil && f.pins > 0 {
 		return
 	}
-	delete(s.orphans, ino)
+	s.orphans.Delete(ino)
 	s.reapable = append(s.reapable, ino)
 	s.leftAt = time.Now()
 	kick(s.reaps)
@@ -246,6 +246,7 @@ func (s *FS) reapAll() {
 	for s.ctx.Err() == nil {
 		s.mu.Lock()
 		if len(s.reapable) == 0 {
+			s.reapable = nil // with what it took for the most there were
 			s.mu.Unlock()
 			return
 		}

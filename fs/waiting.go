@@ -1,44 +1,43 @@
 package fs
 
 import (
+	"maps"
 	"sync"
 
 	"stasis/fs/names"
 	"stasis/store"
+	"stasis/store/lean"
 )
 
 // waitingTable knows, for each inode whose copies are under way, the crates that
 // still wait for a receipt. Its size follows what is being sent.
 type waitingTable struct {
 	mu   sync.Mutex
-	inos map[names.Ino]map[store.CrateID]bool
+	inos lean.Map[names.Ino, map[store.CrateID]bool]
 }
-
-func (t *waitingTable) init() { t.inos = make(map[names.Ino]map[store.CrateID]bool) }
 
 // set replaces what an inode waits for.
 func (t *waitingTable) set(ino names.Ino, crates []store.CrateID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(crates) == 0 {
-		delete(t.inos, ino)
+		t.inos.Delete(ino)
 		return
 	}
 	m := make(map[store.CrateID]bool, len(crates))
 	for _, c := range crates {
 		m[c] = true
 	}
-	t.inos[ino] = m
+	t.inos.Set(ino, m)
 }
 
 // of gives a copy of what an inode waits for.
 func (t *waitingTable) of(ino names.Ino) map[store.CrateID]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m := make(map[store.CrateID]bool, len(t.inos[ino]))
-	for c := range t.inos[ino] {
-		m[c] = true
-	}
+	waits := t.inos.Get(ino)
+	m := make(map[store.CrateID]bool, len(waits))
+	maps.Copy(m, waits)
 	return m
 }
 
@@ -47,13 +46,13 @@ func (t *waitingTable) of(ino names.Ino) map[store.CrateID]bool {
 func (t *waitingTable) arrived(ino names.Ino, c store.CrateID) (known, last bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m := t.inos[ino]
+	m := t.inos.Get(ino)
 	if !m[c] {
 		return false, false
 	}
 	delete(m, c)
 	if len(m) == 0 {
-		delete(t.inos, ino)
+		t.inos.Delete(ino)
 		return true, true
 	}
 	return true, false
@@ -63,7 +62,7 @@ func (t *waitingTable) arrived(ino names.Ino, c store.CrateID) (known, last bool
 func (t *waitingTable) waits(ino names.Ino, c store.CrateID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.inos[ino][c]
+	return t.inos.Get(ino)[c]
 }
 
 // listSet holds the lists that are being made.

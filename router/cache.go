@@ -2,11 +2,13 @@ package router
 
 import (
 	"container/list"
+	"slices"
 	"sync"
 	"time"
 
 	"stasis/router/cache"
 	"stasis/store"
+	"stasis/store/lean"
 )
 
 // blockKey names one block of a crate. What it stands for never changes.
@@ -18,7 +20,8 @@ type blockCache struct {
 	limit int64
 	bytes int64
 	order list.List // of *cachedBlock, the most recently used in front
-	byKey map[blockKey]*list.Element
+	// crates has the blocks of each crate, in no order: most have one.
+	crates lean.Map[store.CrateID, []*list.Element]
 	// last is how crates are read, to see who reads in order. Entries go when there are
 	// too many.
 	last map[store.CrateID]course
@@ -38,6 +41,9 @@ type cachedBlock struct {
 	data []byte
 }
 
+// cost is what a block takes of the limit.
+func (b *cachedBlock) cost() int64 { return int64(len(b.data)) + blockOverhead }
+
 // fetching is one fetch that several may wait for.
 type fetching struct {
 	done chan struct{}
@@ -48,22 +54,36 @@ type fetching struct {
 // maxReaders is how many crates are remembered as being read in order.
 const maxReaders = 1024
 
+// blockOverhead is what a cached block takes beside its data, in bytes. Without it the
+// blocks of small files, which are many, would take several times the limit.
+const blockOverhead = 256
+
 // stragglers is how many blocks behind the last one a read does not break the order.
 const stragglers = 3
 
 func newBlockCache(limit int64) *blockCache {
-	return &blockCache{limit: limit, byKey: make(map[blockKey]*list.Element), last: make(map[store.CrateID]course), under: make(map[blockKey]*fetching)}
+	return &blockCache{limit: limit, last: make(map[store.CrateID]course), under: make(map[blockKey]*fetching)}
 }
 
 // find gives a block, which nobody may change; nil if it is not there. Called with mu
 // held.
 func (c *blockCache) find(k blockKey) []byte {
-	e := c.byKey[k]
+	e := c.element(k)
 	if e == nil {
 		return nil
 	}
 	c.order.MoveToFront(e)
 	return e.Value.(*cachedBlock).data
+}
+
+// element gives the place of a block, nil if it is not there. Called with mu held.
+func (c *blockCache) element(k blockKey) *list.Element {
+	for _, e := range c.crates.Get(k.Crate) {
+		if e.Value.(*cachedBlock).key == k {
+			return e
+		}
+	}
+	return nil
 }
 
 // begin gives the block, or the fetch of it that is under way; mine says that it was
@@ -96,7 +116,7 @@ func (c *blockCache) lacks(crate store.CrateID, first, end int64) int64 {
 	defer c.mu.Unlock()
 	for ; first < end; first++ {
 		k := blockKey{Crate: crate, Block: first}
-		if c.byKey[k] == nil && c.under[k] == nil {
+		if c.element(k) == nil && c.under[k] == nil {
 			break
 		}
 	}
@@ -110,16 +130,34 @@ func (c *blockCache) end(k blockKey, f *fetching, data []byte, err error) {
 	f.data, f.err = data, err
 	delete(c.under, k)
 	close(f.done)
-	if err != nil || int64(len(data)) > c.limit {
+	b := &cachedBlock{k, data}
+	if err != nil || b.cost() > c.limit {
 		return
 	}
-	c.byKey[k] = c.order.PushFront(&cachedBlock{k, data})
-	for c.bytes += int64(len(data)); c.bytes > c.limit; {
-		oldest := c.order.Back()
-		b := oldest.Value.(*cachedBlock)
-		c.order.Remove(oldest)
-		delete(c.byKey, b.key)
-		c.bytes -= int64(len(b.data))
+	c.crates.Set(k.Crate, append(c.crates.Get(k.Crate), c.order.PushFront(b)))
+	for c.bytes += b.cost(); c.bytes > c.limit; {
+		c.remove(c.order.Back())
+	}
+}
+
+// remove takes a block out. Called with mu held.
+func (c *blockCache) remove(e *list.Element) {
+	b := c.order.Remove(e).(*cachedBlock)
+	c.bytes -= b.cost()
+	es := c.crates.Get(b.key.Crate)
+	if i := slices.Index(es, e); len(es) > 1 {
+		c.crates.Set(b.key.Crate, slices.Delete(es, i, i+1))
+	} else {
+		c.crates.Delete(b.key.Crate)
+	}
+}
+
+// drop gives up the blocks of a crate that nobody will read any more.
+func (c *blockCache) drop(crate store.CrateID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range slices.Clone(c.crates.Get(crate)) {
+		c.remove(e)
 	}
 }
 

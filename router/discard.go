@@ -178,5 +178,6 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 	if err != nil && ctx.Err() == nil {
 		r.log.WithField("node", n.name).WithField("crate", c).WithError(err).Debug("discard is tried again")
 	}
+	r.blocks.drop(c)
 	return err == nil
 }

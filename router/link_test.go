@@ -241,7 +241,7 @@ func (g *rig) forgetBlocks() {
 	c := g.r.blocks
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.order.Init()
-	clear(c.byKey)
-	c.bytes = 0
+	for c.order.Len() > 0 {
+		c.remove(c.order.Back())
+	}
 }
