@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,11 +17,17 @@ type Usage struct {
 	Resident int64 // bytes in memory now
 	Peak     int64 // the most there were since it began, or since ResetPeak
 	Sockets  int   // open ones
+	Files    int   // open regular files
 }
 
 // Usage asks the system what the peer takes.
-func (p *Peer) Usage() (u Usage, err error) {
-	dir := filepath.Join("/proc", strconv.Itoa(p.PID()))
+func (p *Peer) Usage() (Usage, error) { return usageOf(p.PID()) }
+
+// Usage asks the system what the daemon takes.
+func (v *Vault) Usage() (Usage, error) { return usageOf(v.PID()) }
+
+func usageOf(pid int) (u Usage, err error) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	text, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return u, err
@@ -31,7 +36,7 @@ func (p *Peer) Usage() (u Usage, err error) {
 		for name, into := range map[string]*int64{"VmRSS:": &u.Resident, "VmHWM:": &u.Peak} {
 			if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 				if _, err := fmt.Sscanf(string(rest), "%d kB", into); err != nil {
-					return u, fmt.Errorf("%s of process %d: %w", name, p.PID(), err)
+					return u, fmt.Errorf("%s of process %d: %w", name, pid, err)
 				}
 				*into <<= 10
 			}
@@ -39,8 +44,13 @@ func (p *Peer) Usage() (u Usage, err error) {
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "fd"))
 	for _, f := range files {
-		// One that is closed meanwhile has no target any more.
-		if target, err := os.Readlink(filepath.Join(dir, "fd", f.Name())); err == nil && strings.HasPrefix(target, "socket:") {
+		// One that is closed meanwhile is nothing any more.
+		info, err := os.Stat(filepath.Join(dir, "fd", f.Name()))
+		switch {
+		case err != nil:
+		case info.Mode().IsRegular():
+			u.Files++
+		case info.Mode().Type() == os.ModeSocket:
 			u.Sockets++
 		}
 	}

@@ -19,6 +19,7 @@ type Vault struct {
 	State string
 	Point string   // the mountpoint
 	Flags []string // given to stasis-mount beside --state
+	Wrap  []string // a command that runs stasis-mount, as prlimit does
 	Env   []string // of every command; HOME is in Base
 	Net   *Net     // where the daemon and the commands run; nil: with the test
 	logs  []string // where daemons logged, for the report of a failure
@@ -93,7 +94,8 @@ func DirectorySettings(copies int, paths ...string) string {
 func (v *Vault) TryStart(flags ...string) Result {
 	v.t.Helper()
 	v.logs = []string{filepath.Join(v.State, "stasis.log")}
-	args := append(append(v.Net.enter(), Binary(v.t, "stasis-mount"), "--state", v.State), v.Flags...)
+	args := append(append(v.Net.enter(), v.Wrap...), Binary(v.t, "stasis-mount"), "--state", v.State)
+	args = append(args, v.Flags...)
 	return Run(v.t, Command{Args: append(append(args, flags...), v.Point), Env: v.Env})
 }
 
