@@ -169,6 +169,7 @@ type NodeStatus struct {
 	Durable       bool
 	Crates, Bytes int64 // what the store holds and charges; as last seen if it is silent
 	Capacity      int64
+	Device        uint64 // tells nodes on one disk; 0: unknown
 	// Free is what this vault may still draw: the store's free space and the unpromised
 	// part of our grant. Reserved is the rest of what the store has promised.
 	Free, Reserved              int64

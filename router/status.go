@@ -162,7 +162,7 @@ func (r *Router) countDead() map[store.NodeID]int64 {
 func (n *node) tell() NodeStatus {
 	s := NodeStatus{Name: n.name, ID: n.id, Kind: n.spec.Kind, Zone: n.spec.Zone, Configured: n.configured,
 		Durable: n.durable(), Seen: n.seen, Damage: n.status.Damage,
-		Crates: n.status.Crates, Bytes: n.status.Used, Capacity: n.status.Capacity}
+		Crates: n.status.Crates, Bytes: n.status.Used, Capacity: n.status.Capacity, Device: n.status.Device}
 	if !n.configured {
 		s.Kind, s.Zone = n.record.kind, n.record.zone
 	}

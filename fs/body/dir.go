@@ -100,6 +100,15 @@ func (d *Dir) SyncAll() error { return unix.Syncfs(int(d.f.Fd())) }
 // syncName makes the name of a body durable.
 func (d *Dir) syncName(id store.CrateID) error { return d.shards[shardOf(id)].Sync() }
 
+// Device tells the filesystem that bodies lie on, as st_dev does; 0 if that can't be told.
+func (d *Dir) Device() uint64 {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.f.Fd()), &st); err != nil {
+		return 0
+	}
+	return st.Dev
+}
+
 // Room is how many bytes bodies may still take on their filesystem.
 func (d *Dir) Room() (int64, error) {
 	var st unix.Statfs_t
