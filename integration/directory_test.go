@@ -82,7 +82,6 @@ func typeOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
 // after changes and after a remount; and it is removed in the end.
 func TestHugeDirectory(t *testing.T) {
 	v := twoNodes(t)
-	began := taken(t, v)
 	dir := harness.Mkdir(t, v.Path("huge"))
 	n := harness.Count(10_000, 1_000_000)
 	name := func(i int) string { return fmt.Sprint("entry-", i) }
@@ -153,7 +152,7 @@ func TestHugeDirectory(t *testing.T) {
 	v.Unmount()
 	v.Start()
 	seek("after a remount")
-	began = taken(t, v)
+	began := taken(t, v)
 
 	// Others make and remove entries while it is listed: those that stay are listed once.
 	stays := func(i int) bool { return !gone(i) && i%3 != 0 }
