@@ -83,7 +83,7 @@ func typeOf(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }
 func TestHugeDirectory(t *testing.T) {
 	v := twoNodes(t)
 	dir := harness.Mkdir(t, v.Path("huge"))
-	n := harness.Count(10_000, 1_000_000)
+	n := harness.Count(4_000, 1_000_000)
 	name := func(i int) string { return fmt.Sprint("entry-", i) }
 	timed := func(what string, do func()) {
 		t.Helper()

@@ -80,7 +80,7 @@ func TestMemoryOfManyFiles(t *testing.T) {
 	}
 	v := twoNodes(t)
 	began := taken(t, v)
-	n := harness.Count(2_000, 200_000)
+	n := harness.Count(1_000, 200_000)
 	path := func(i int) string { return v.Path(fmt.Sprint("dir-", i/1000), fmt.Sprint("file-", i)) }
 	for i := 0; i < n; i += 1000 {
 		harness.Mkdir(t, filepath.Dir(path(i)))
@@ -128,7 +128,7 @@ func TestManyHandles(t *testing.T) {
 	harness.Write(t, "content\n", v.Point, "file")
 	v.Wait(time.Minute)
 	began := taken(t, v)
-	eachOf(t, harness.Count(1_000, 10_000), func(i int) error {
+	eachOf(t, harness.Count(500, 10_000), func(i int) error {
 		f, err := os.OpenFile(v.Path("file"), []int{os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND}[i%3], 0)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ func TestManyHandles(t *testing.T) {
 	})
 	atRest(t, v, began)
 
-	n := harness.Count(1_000, 10_000)
+	n := harness.Count(500, 10_000)
 	files := make([]*os.File, n)
 	t.Cleanup(func() { closeAll(files) })
 	content := func(i int) string { return fmt.Sprintf("the bytes of file %d\n", i) }
