@@ -21,14 +21,19 @@ import (
 // in runs a program with a directory as its working directory; it has to succeed.
 func in(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	r := harness.Run(t, harness.Command{Dir: dir, Args: args, Env: []string{
-		"HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
-		"GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@localhost", "GIT_COMMITTER_NAME=t", "GIT_COMMITTER_EMAIL=t@localhost"}})
+	r := harness.Run(t, harness.Command{Dir: dir, Args: args, Env: programEnv, Limit: programLimit})
 	if r.Code != 0 {
 		t.Fatal(r)
 	}
 	return r.Stdout
 }
+
+// programLimit bounds what one run of a program may take, with the full counts too.
+const programLimit = 10 * time.Minute
+
+// programEnv keeps programs from the person's own settings.
+var programEnv = []string{"HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
+	"GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@localhost", "GIT_COMMITTER_NAME=t", "GIT_COMMITTER_EMAIL=t@localhost"}
 
 // A git repository lives in the vault: commits, packs and clones, through kills and
 // remounts.
@@ -60,12 +65,7 @@ func TestGit(t *testing.T) {
 	whole(repo)
 	in(t, repo, "git", "gc", "-q", "--aggressive", "--prune=now")
 	in(t, v.Point, "git", "clone", "-q", "--no-local", repo, "clone")
-	v.Wait(time.Minute)
-	v.Unmount()
-	if err := os.RemoveAll(filepath.Join(v.State, "bodies")); err != nil {
-		t.Fatal(err)
-	}
-	v.Start()
+	onlyNodes(t, v)
 	whole(repo)
 	whole(v.Path("clone"))
 	v.Unmount()
@@ -147,12 +147,7 @@ func TestArchives(t *testing.T) {
 	in(t, v.Point, "sh", "-c", "tar -C "+source+" --xattrs -cf all.tar . && mkdir untarred && tar -C untarred --xattrs -xpf all.tar")
 	in(t, v.Point, "cp", "-a", source, "copied")
 	in(t, v.Point, "rsync", "-aHAXS", source+"/", "rsynced/")
-	v.Wait(time.Minute)
-	v.Unmount()
-	if err := os.RemoveAll(filepath.Join(v.State, "bodies")); err != nil {
-		t.Fatal(err)
-	}
-	v.Start()
+	onlyNodes(t, v)
 	for _, name := range []string{"untarred", "copied", "rsynced"} {
 		harness.SameTrees(t, source, v.Path(name))
 		var a, b unix.Stat_t
