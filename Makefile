@@ -23,7 +23,7 @@ INSTALLED_UNITS = "$(DESTDIR)$(SYSTEM_UNITS)/stasis-peer.service" "$(DESTDIR)$(S
 # program:package, for whoever lacks the program.
 RUN_NEEDS  = fusermount3:fuse3 findmnt:util-linux
 TEST_NEEDS = $(RUN_NEEDS) rsync:rsync git:git sqlite3:sqlite3 tar:tar fuser:psmisc setfattr:attr \
-	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs vim.tiny:vim-tiny unzip:unzip
+	losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs xfs_io:xfsprogs vim.tiny:vim-tiny unzip:unzip setfacl:acl
 # Large, or for the full counts only: without them their tests are skipped.
 SOAK_NEEDS = $(TEST_NEEDS) gio:libglib2.0-bin fio:fio dbench:dbench stress-ng:stress-ng pg_createcluster:postgresql
 

@@ -81,6 +81,8 @@ func richTree(t *testing.T) string {
 	if err := unix.Setxattr(sub, "user.directory", []byte("too"), 0); err != nil {
 		t.Fatal(err)
 	}
+	in(t, sub, "sh", "-c", `mkdir shared && touch shared/before && chmod 750 shared &&
+		setfacl -m u:1234:rw,g:5678:r-- file && setfacl -m u:1234:rwx,m::r-x shared && setfacl -d -m u:1234:rwx,g:5678:r-x shared && touch shared/after`)
 	if os.Geteuid() == 0 {
 		if err := unix.Setxattr(file, "trusted.root", []byte("only"), 0); err != nil {
 			t.Fatal(err)
@@ -95,6 +97,7 @@ func sameRich(t *testing.T, want, got string) {
 	harness.SameTrees(t, want, got)
 	for what, show := range map[string]string{
 		"attributes":       `xargs -0 getfattr -h -d -m '^(user|trusted)\.' -e hex --`,
+		"ACLs":             `xargs -0 getfacl -P -n -p --`,
 		"owners and links": `xargs -0 stat -c '%u:%g %h %N' --`,
 	} {
 		if a, b := inOrder(t, want, show), inOrder(t, got, show); a != b {
