@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stasis/router/cache"
@@ -47,6 +48,8 @@ func (b *cachedBlock) cost() int64 { return int64(len(b.data)) + blockOverhead }
 // fetching is one fetch that several may wait for.
 type fetching struct {
 	done chan struct{}
+	// busy: a local node that answers has been asked and is at it.
+	busy atomic.Bool
 	data []byte
 	err  error
 }

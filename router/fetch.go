@@ -21,6 +21,7 @@ type fetch struct {
 	want    *store.Digest // nil: nobody has recorded it yet
 	from    []candidate
 	answers chan found
+	on      *fetching // who waits for it; nil: nobody but the caller
 	begun   time.Time
 	asked   []*asking
 	open    int // of asked, have not answered
@@ -33,6 +34,7 @@ type asking struct {
 	begun time.Duration
 	moved atomic.Int64 // when its last bytes came, in nanoseconds; at first as begun
 	late  bool         // it was found to dawdle, or has answered
+	over  bool         // it has answered
 }
 
 // found is what one node answered.
@@ -42,9 +44,10 @@ type found struct {
 	err  error
 }
 
-// fetch gets a block from the nodes. not, unless nil, is left out.
-func (r *Router) fetch(ctx context.Context, m *Manifest, i int64, not *node) ([]byte, error) {
-	f := fetch{r: r, m: m, block: i, begun: time.Now()}
+// fetch gets a block from the nodes. not, unless nil, is left out; on, unless nil, is who
+// waits for it.
+func (r *Router) fetch(ctx context.Context, m *Manifest, i int64, not *node, on *fetching) ([]byte, error) {
+	f := fetch{r: r, m: m, block: i, on: on, begun: time.Now()}
 	if m.Known(store.Plain) {
 		d, err := r.digest(m, i)
 		if err != nil {
@@ -61,12 +64,15 @@ func (r *Router) fetch(ctx context.Context, m *Manifest, i int64, not *node) ([]
 
 func (f *fetch) run(ctx context.Context) ([]byte, error) {
 	for f.next(ctx); f.open > 0; {
+		if f.on != nil {
+			f.on.busy.Store(f.busy())
+		}
 		t := time.NewTimer(f.patience())
 		select {
 		case a := <-f.answers:
 			t.Stop()
 			f.open--
-			a.late = true // nothing more is expected of it
+			a.late, a.over = true, true // nothing more is expected of it
 			if a.err == nil {
 				return a.data, nil
 			}
@@ -129,6 +135,9 @@ func (f *fetch) patience() time.Duration {
 	for _, a := range f.asked {
 		end = max(end, time.Duration(a.moved.Load())+HedgeAfter)
 	}
+	if end < now {
+		return NearLook
+	}
 	return max(end-now, time.Millisecond)
 }
 
@@ -144,7 +153,7 @@ func (f *fetch) hedge(ctx context.Context) {
 }
 
 // stuck reports whether nobody has anything to expect any more: nodes that go on sending
-// are waited for, for who asks again.
+// are waited for, for who asks again, and so is a local node that is busy.
 func (f *fetch) stuck() bool {
 	now := time.Since(f.begun)
 	for _, a := range f.asked {
@@ -152,7 +161,20 @@ func (f *fetch) stuck() bool {
 			return false
 		}
 	}
-	return true
+	return !f.busy()
+}
+
+// busy reports whether a local node that answers when it is asked how it is has this
+// question left to answer: its disk is slow, and not away.
+func (f *fetch) busy() bool {
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	for _, a := range f.asked {
+		if !a.over && a.n.online() != nil && local(a.n.spec.Kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // candidate is a node to be asked for a block.

@@ -134,6 +134,11 @@ const (
 const (
 	// ReadLimit bounds a whole ReadAt.
 	ReadLimit = 4500 * time.Millisecond
+	// NearReadLimit bounds one while a local node that answers is busy with it: a disk that is
+	// kept busy gives its bytes late, and who reads a file there directly waits as well.
+	// NearLook is how often it is looked whether the node still answers.
+	NearReadLimit = FetchLimit
+	NearLook      = 250 * time.Millisecond
 	// FetchLimit bounds the fetch of a block while bytes come in, for who asks again.
 	FetchLimit = 30 * time.Second
 	// HedgeAfter is how long one node is waited for without a byte before the next is asked

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"stasis/store"
 )
@@ -12,7 +13,8 @@ const opRead = "read crate"
 
 // ReadAt fills p from a crate, from off on; io.EOF, with what there was, at its end.
 // Any surviving copy serves; a node that fails or dawdles costs a bounded delay, after
-// which the next is asked, and the whole at most ReadLimit. NotFound if the crate is not
+// which the next is asked, and the whole at most ReadLimit, or NearReadLimit while a local
+// node is busy with it. NotFound if the crate is not
 // registered, or every node that had it says that it has it no more; Corrupt if all have
 // it wrong; else Unavailable.
 func (r *Router) ReadAt(ctx context.Context, id store.CrateID, p []byte, off int64) (int, error) {
@@ -23,8 +25,9 @@ func (r *Router) ReadAt(ctx context.Context, id store.CrateID, p []byte, off int
 	if off < 0 || off > m.Size {
 		return 0, &store.Error{Kind: store.Invalid, Op: opRead, Subject: id.String(), Detail: fmt.Sprintf("at %d of %d bytes", off, m.Size)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, ReadLimit)
+	ctx, cancel := context.WithTimeout(ctx, NearReadLimit)
 	defer cancel()
+	until := time.Now().Add(ReadLimit)
 	var end error
 	if left := m.Size - off; int64(len(p)) > left {
 		p, end = p[:left], io.EOF
@@ -35,7 +38,7 @@ func (r *Router) ReadAt(ctx context.Context, id store.CrateID, p []byte, off int
 			r.begin(&m, off, int64(len(p)))
 		}
 		block, in := (off+int64(n))/store.BlockSize, (off+int64(n))%store.BlockSize
-		b, err := r.block(ctx, &m, block)
+		b, err := r.block(ctx, &m, block, until)
 		if err != nil {
 			return n, err
 		}
@@ -55,8 +58,9 @@ func (r *Router) begin(m *Manifest, off, length int64) {
 	}
 }
 
-// block gives one block of a crate, verified, which nobody may change.
-func (r *Router) block(ctx context.Context, m *Manifest, i int64) ([]byte, error) {
+// block gives one block of a crate, verified, which nobody may change. Past until it is
+// waited for only while a local node is busy with it.
+func (r *Router) block(ctx context.Context, m *Manifest, i int64, until time.Time) ([]byte, error) {
 	k := blockKey{Crate: m.Crate, Block: i}
 	data, f, mine := r.blocks.begin(k)
 	if mine {
@@ -68,12 +72,24 @@ func (r *Router) block(ctx context.Context, m *Manifest, i int64) ([]byte, error
 	if data != nil {
 		return data, nil
 	}
-	select {
-	case <-f.done:
-		return f.data, f.err
-	case <-ctx.Done():
-		// The fetch goes on while bytes come in: who asks again may find it done.
-		return nil, &store.Error{Kind: store.Unavailable, Op: opRead, Subject: m.Crate.String(), Detail: "no node gave it in time", Err: ctx.Err()}
+	// The fetch goes on while bytes come in: who asks again may find it done.
+	late := func(why error) error {
+		return &store.Error{Kind: store.Unavailable, Op: opRead, Subject: m.Crate.String(), Detail: "no node gave it in time", Err: why}
+	}
+	for wait := time.Until(until); ; wait = NearLook {
+		t := time.NewTimer(max(wait, 0))
+		select {
+		case <-f.done:
+			t.Stop()
+			return f.data, f.err
+		case <-ctx.Done():
+			t.Stop()
+			return nil, late(ctx.Err())
+		case <-t.C:
+			if !f.busy.Load() {
+				return nil, late(context.DeadlineExceeded)
+			}
+		}
 	}
 }
 
@@ -113,19 +129,19 @@ func (r *Router) load(m *Manifest, k blockKey, f *fetching) {
 	r.background(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, FetchLimit)
 		defer cancel()
-		data, err := r.loadNow(ctx, m, k)
+		data, err := r.loadNow(ctx, m, k, f)
 		r.blocks.end(k, f, data, err)
 	})
 }
 
-func (r *Router) loadNow(ctx context.Context, m *Manifest, k blockKey) ([]byte, error) {
+func (r *Router) loadNow(ctx context.Context, m *Manifest, k blockKey, on *fetching) ([]byte, error) {
 	cached := r.disk != nil && m.Known(store.Plain) && !r.near(m)
 	if cached {
 		if data := r.fromDisk(m, k.Block); data != nil {
 			return data, nil
 		}
 	}
-	data, err := r.fetch(ctx, m, k.Block, nil)
+	data, err := r.fetch(ctx, m, k.Block, nil, on)
 	if err == nil && cached {
 		r.disk.Put(k, data)
 	}

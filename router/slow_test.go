@@ -2,8 +2,10 @@ package router
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"stasis/store"
@@ -88,4 +90,50 @@ func TestStoppedIsSeenSoon(t *testing.T) {
 		}
 		g.places[0].fault.Heal()
 	})
+}
+
+// A disk that is kept busy gives what is read from it late, and no error: not while the node
+// answers when it is asked how it is. One that does not answer at all is given up in time, and
+// so is a node far away.
+func TestReadsWaitForABusyDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind    string
+		trouble func(*fault.Store)
+		fails   time.Duration // by when; 0: not at all
+	}{
+		"busy":         {"directory", func(f *fault.Store) { f.Delay(fault.Open, 0, 5*ReadLimit) }, 0},
+		"never":        {"directory", func(f *fault.Store) { f.Stall(fault.Open, 0) }, NearReadLimit + time.Second},
+		"hangs":        {"directory", func(f *fault.Store) { f.Stall(fault.Any, 0) }, ReadLimit + ProbeEvery + ProbeLimit},
+		"busy and far": {"grpc", func(f *fault.Store) { f.Delay(fault.Open, 0, 5*ReadLimit) }, ReadLimit + time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, 64*mib, 64*mib)
+				for _, p := range g.places {
+					p.kind = c.kind
+				}
+				g.start()
+				crate := g.placed(2, 3*mib)
+				for _, p := range g.places {
+					c.trouble(p.fault)
+				}
+				begin := time.Now()
+				err := g.read(crate)
+				switch took := time.Since(begin); {
+				case c.fails == 0 && err != nil:
+					t.Errorf("after %s: %v", took, err)
+				case c.fails != 0 && (!errors.Is(err, store.Unavailable) || took > c.fails):
+					t.Errorf("after %s: %v, want %v by %s", took, err, store.Unavailable, c.fails)
+				}
+				for _, p := range g.places {
+					p.fault.Heal()
+				}
+				time.Sleep(time.Second) // the fetch that was given up ends
+				if err := g.read(crate); err != nil {
+					t.Errorf("once it is well: %v", err)
+				}
+				g.stop()
+			})
+		})
+	}
 }

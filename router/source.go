@@ -174,7 +174,7 @@ func (c *copyReader) Read(p []byte) (int, error) {
 		if c.block >= store.Blocks(c.m.Size) {
 			return 0, io.EOF
 		}
-		b, err := c.r.fetch(c.ctx, &c.m, c.block, c.not)
+		b, err := c.r.fetch(c.ctx, &c.m, c.block, c.not, nil)
 		if err != nil {
 			if b = c.r.fromDisk(&c.m, c.block); b == nil {
 				return 0, err
