@@ -33,7 +33,8 @@ var passedOn = map[syscall.Errno]bool{
 // the program; otherwise it is a failure, whose reason belongs into the log.
 //
 // A bare errno is an answer. An errno inside another error is how something below went
-// wrong. Of several errors joined, the first counts.
+// wrong, but for EFBIG: that a file gets no larger is nobody's fault. Of several errors
+// joined, the first counts.
 func toErrno(err error) (no syscall.Errno, answer bool) {
 	if no, ok := err.(syscall.Errno); ok {
 		return no, true
@@ -43,12 +44,12 @@ func toErrno(err error) (no syscall.Errno, answer bool) {
 	}
 	if no, ok := kindErrno[store.KindOf(err)]; ok {
 		if cause := causeOf(err); no == syscall.EIO && passedOn[cause] {
-			return cause, false
+			return cause, cause == syscall.EFBIG
 		}
 		return no, no == syscall.ENOSPC || no == syscall.EDQUOT
 	}
 	if cause := causeOf(err); passedOn[cause] {
-		return cause, false
+		return cause, cause == syscall.EFBIG
 	}
 	return syscall.EIO, false
 }

@@ -39,6 +39,7 @@ func TestErrno(t *testing.T) {
 		// A full disk below is a full disk above.
 		{&os.PathError{Op: "write", Path: "bodies/7", Err: syscall.ENOSPC}, syscall.ENOSPC, false},
 		{&store.Error{Kind: store.Unavailable, Op: "write body", Err: syscall.ENOSPC}, syscall.ENOSPC, false},
+		{&os.PathError{Op: "write", Path: "bodies/7", Err: syscall.EFBIG}, syscall.EFBIG, true},
 		// Too many open files here are too many in all to a program, which has few itself.
 		{&os.PathError{Op: "open", Path: "bodies/7", Err: syscall.EMFILE}, syscall.ENFILE, false},
 		{&os.PathError{Op: "open", Path: "bodies/7", Err: syscall.ENFILE}, syscall.ENFILE, false},
