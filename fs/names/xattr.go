@@ -77,7 +77,8 @@ func (o *op) putXattr(ino Ino, name string, value []byte) error {
 	return nil
 }
 
-// RemoveXattr removes an extended attribute. ENODATA if it is not set.
+// RemoveXattr removes an extended attribute. ENODATA if it is not set, unless it is an access
+// control list: that there is none is what was wanted.
 func (t *Tree) RemoveXattr(ino Ino, name string) (ledger.Position, error) {
 	if err := checkXattrName(name); err != nil {
 		return 0, err
@@ -88,8 +89,14 @@ func (t *Tree) RemoveXattr(ino Ino, name string) (ledger.Position, error) {
 			return err
 		}
 		key := xattrKey(ino, name)
-		if _, ok, err := o.tx.Get(key); err != nil || !ok {
-			return errOr(err, syscall.ENODATA)
+		_, ok, err := o.tx.Get(key)
+		switch {
+		case err != nil:
+			return err
+		case !ok && isACL(name):
+			return nil
+		case !ok:
+			return syscall.ENODATA
 		}
 		o.tx.Delete(key)
 		in.Ctime = o.now
