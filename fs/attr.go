@@ -181,7 +181,7 @@ func (s *FS) setAttr(f *file, c Change) error {
 	if c.Atime != nil {
 		s.atimes.drop(f.ino)
 	}
-	_, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
+	in, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
 		if (chown || c.KillSUIDGID) && c.Mode == nil {
 			in.Mode = strippedSUID(in.Mode)
 		}
@@ -213,7 +213,7 @@ func (s *FS) setAttr(f *file, c Change) error {
 		}
 		f.record = r
 	}
-	if chown || c.KillSUIDGID {
+	if (chown || c.KillSUIDGID) && !in.IsDir() {
 		return s.dropCapability(f.ino)
 	}
 	return nil
