@@ -165,7 +165,7 @@ func TestAllocateUnlinked(t *testing.T) {
 func (v *vault) spread(name string, size int64, at ...int64) map[int64][]byte {
 	v.t.Helper()
 	h := v.create(name)
-	must(v.t, v.truncate(v.t.Context(), h.f, size))
+	must(v.t, v.truncate(v.t.Context(), h.f, size, false))
 	pieces := make(map[int64][]byte)
 	for i, off := range at {
 		pieces[off] = pattern(mib, byte(i))

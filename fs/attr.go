@@ -141,7 +141,7 @@ func (s *FS) SetAttr(ctx context.Context, ino names.Ino, h *Handle, c Change) (A
 	f := s.pin(ino)
 	defer s.unpin(f)
 	if c.Size != nil {
-		if err := s.resize(ctx, f, h, *c.Size); err != nil {
+		if err := s.resize(ctx, f, h, *c.Size, c.KillSUIDGID); err != nil {
 			return Attr{}, err
 		}
 	}
@@ -153,7 +153,7 @@ func (s *FS) SetAttr(ctx context.Context, ino names.Ino, h *Handle, c Change) (A
 	return s.attr(f)
 }
 
-func (s *FS) resize(ctx context.Context, f *file, h *Handle, size int64) error {
+func (s *FS) resize(ctx context.Context, f *file, h *Handle, size int64, killSUID bool) error {
 	in, err := s.tree.Get(f.ino)
 	switch {
 	case err != nil:
@@ -163,7 +163,7 @@ func (s *FS) resize(ctx context.Context, f *file, h *Handle, size int64) error {
 	case !in.IsRegular() || h != nil && !h.write:
 		return syscall.EINVAL
 	}
-	if err := s.truncate(ctx, f, size); err != nil {
+	if err := s.truncate(ctx, f, size, killSUID); err != nil {
 		return err
 	}
 	if h != nil {

@@ -41,7 +41,7 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 	}
 	h := s.open(ino, flags)
 	if write && flags&unix.O_TRUNC != 0 {
-		if err := s.truncate(ctx, h.f, 0); err != nil {
+		if err := s.truncate(ctx, h.f, 0, false); err != nil {
 			h.Release()
 			return nil, err
 		}

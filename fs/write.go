@@ -204,8 +204,9 @@ func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyR
 	return b, r, nil
 }
 
-// truncate sets the size of a file.
-func (s *FS) truncate(ctx context.Context, f *file, size int64) error {
+// truncate sets the size of a file. killSUID clears what an unprivileged write clears, before:
+// a kill in between leaves no program with the privileges of another.
+func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) error {
 	if s.ro {
 		return syscall.EROFS
 	}
@@ -214,6 +215,11 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64) error {
 	}
 	if size > MaxFileSize {
 		return syscall.EFBIG
+	}
+	if killSUID {
+		if err := s.killSUID(f.ino); err != nil {
+			return err
+		}
 	}
 	if size == 0 {
 		if err := s.keepSettled(ctx, f); err != nil {
