@@ -74,6 +74,32 @@ func TestKillLosesNothing(t *testing.T) {
 	v.sound()
 }
 
+// A kill while a file is being cut leaves it cut, not with zeros for what was to go.
+func TestKillWhileCutting(t *testing.T) {
+	for _, size := range []int64{mib + 10, 0} {
+		v := newVault(t, 1, 64*mib)
+		want := pattern(3*mib, 7)
+		v.put("f", want)
+		v.wait()
+		h := v.open("f", unix.O_RDWR)
+		v.write(h, []byte("changed"), 5)
+		copy(want[5:], "changed")
+		h.f.mu.Lock()
+		err := v.shrink(t.Context(), h.f, size)
+		h.f.mu.Unlock()
+		must(t, err)
+		v.restart()
+		v.expect("f", want[:size])
+		// That is over then: what grows is not cut again.
+		h = v.open("f", unix.O_RDWR)
+		must(t, v.truncate(t.Context(), h.f, 2*mib, false))
+		v.restart()
+		v.expect("f", append(want[:size:size], make([]byte, 2*mib-size)...))
+		v.wait()
+		v.sound()
+	}
+}
+
 // After a power cut a file that was not synced has its content before that, and one
 // that was has what was synced.
 func TestPowerCutFallsBackToSettledContent(t *testing.T) {

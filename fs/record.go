@@ -139,6 +139,8 @@ type bodyRecord struct {
 	// Places is where the content goes as of the last commit; it holds the space drawn.
 	Places  places
 	Planned bool // Places counts: the content was committed, and found room
+	// Cutting: the body is being cut to Limit bytes.
+	Cutting bool
 	Reason  string
 }
 
@@ -147,6 +149,7 @@ const (
 	flagSettled
 	flagUnplaced
 	flagPlanned
+	flagCutting
 )
 
 func (r *bodyRecord) encode() []byte {
@@ -156,7 +159,7 @@ func (r *bodyRecord) encode() []byte {
 	for _, f := range []struct {
 		on  bool
 		bit byte
-	}{{r.Whole, flagWhole}, {r.Settled, flagSettled}, {r.Unplaced, flagUnplaced}, {r.Planned, flagPlanned}} {
+	}{{r.Whole, flagWhole}, {r.Settled, flagSettled}, {r.Unplaced, flagUnplaced}, {r.Planned, flagPlanned}, {r.Cutting, flagCutting}} {
 		if f.on {
 			flags |= f.bit
 		}
@@ -184,7 +187,7 @@ func decodeBody(b []byte) (bodyRecord, error) {
 	r.Whole, r.Settled, r.Unplaced = flags&flagWhole != 0, flags&flagSettled != 0, flags&flagUnplaced != 0
 	r.Limit, r.Size, r.Mtime = d.i64(), d.i64(), d.i64()
 	r.List = names.ListID(d.u64())
-	r.Planned = flags&flagPlanned != 0
+	r.Planned, r.Cutting = flags&flagPlanned != 0, flags&flagCutting != 0
 	r.Places.Part = d.i64()
 	for n := d.u64(); n > 0 && !d.bad; n-- {
 		run := run{Pieces: int(d.u64())}

@@ -28,6 +28,7 @@ func goldenRecords() map[string]struct {
 		Places: places{Part: 1 << 30, Runs: []run{{Pieces: 3, Plan: router.Plan{
 			Targets: []router.Target{{Node: store.NodeID(id(9)), Bytes: 4608, Resident: 4608, Reserved: true}}, Wanted: 2, Short: "one node", Waiting: "nas"}}}},
 		Reason: "no space"}
+	cutting := bodyRecord{Body: id(3), Cutting: true, Limit: 4096, Size: 4000}
 	lying := lyingRecord{Body: id(2), Offset: 1 << 20, Length: 3 << 20, Ino: 42, Shared: true}
 	teardown := teardownRecord{Copies: 2}
 	attention := attentionRecord{State: Short, Bytes: 1000, Since: 1700000000000000000, Reason: "too few nodes"}
@@ -39,6 +40,7 @@ func goldenRecords() map[string]struct {
 	}
 	return map[string]entry{
 		"body":      {body, body.encode, func(b []byte) (any, error) { return decodeBody(b) }},
+		"cutting":   {cutting, cutting.encode, func(b []byte) (any, error) { return decodeBody(b) }},
 		"lying":     {lying, lying.encode, func(b []byte) (any, error) { return decodeLying(b) }},
 		"teardown":  {teardown, teardown.encode, func(b []byte) (any, error) { return decodeTeardown(b) }},
 		"attention": {attention, attention.encode, func(b []byte) (any, error) { return decodeAttention(b) }},

@@ -266,6 +266,12 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 		return err
 	}
 	switch {
+	case !cut && r.Cutting && size > r.Limit:
+		if f.size = r.Limit; !s.ro {
+			if err := b.Truncate(f.size); err != nil {
+				return err
+			}
+		}
 	case !cut:
 		f.size = size
 	case size < r.Size:
@@ -273,6 +279,12 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 		f.size = size
 	case size > r.Size:
 		if err := b.Truncate(r.Size); err != nil {
+			return err
+		}
+	}
+	if r.Cutting && !s.ro {
+		f.record.Cutting = false
+		if _, err := s.putBody(f, &f.record); err != nil {
 			return err
 		}
 	}

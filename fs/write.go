@@ -238,17 +238,24 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) e
 	}
 	f.writes++
 	f.changes++
-	if err := f.body.Truncate(size); err != nil {
-		return err
+	err := f.body.Truncate(size)
+	if err == nil {
+		f.size = size
+		f.mtime, f.timed = names.Now(), true
 	}
-	f.size = size
-	f.mtime, f.timed = names.Now(), true
-	return nil
+	if f.record.Cutting {
+		// Done or given up: what is written from now on is not to be cut by a start.
+		f.record.Cutting = false
+		_, e := s.putBody(f, &f.record)
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 // shrink records, before the body is cut, what must not come back: the settled
 // content past the new end, and after a power cut the synced units that the body will
-// not have any more.
+// not have any more. Where it makes the body hide settled content, it records that the cut is
+// under way: a start after a kill in between finishes it.
 func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
 	r := f.record
 	if size == 0 {
@@ -256,7 +263,8 @@ func (s *FS) shrink(ctx context.Context, f *file, size int64) error {
 	}
 	r.Limit = min(r.Limit, size)
 	r.Size = min(r.Size, size)
-	if r.Whole == f.record.Whole && r.Limit == f.record.Limit && !r.Settled {
+	r.Cutting = r.Whole != f.record.Whole || r.Limit != f.record.Limit
+	if !r.Cutting && !r.Settled {
 		return nil
 	}
 	pos, err := s.putBody(f, &r)
