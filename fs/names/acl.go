@@ -46,25 +46,32 @@ func (t *Tree) SetACL(ino Ino, name string, value []byte, killSGID bool) (ledger
 			return syscall.EACCES
 		}
 		o.tx.Put(keyACLs, []byte{version})
-		in.Ctime = o.now
 		if name == acl.Default {
-			return o.putXattr(ino, name, list.Value())
+			return o.putXattr(in, name, list.Value())
 		}
-		in.Mode = list.Mode(in.Mode)
+		mode := list.Mode(in.Mode)
 		if killSGID {
-			in.Mode &^= unix.S_ISGID
+			mode &^= unix.S_ISGID
 		}
-		return o.putAccess(ino, list)
+		if mode != in.Mode {
+			in.Mode, in.Ctime = mode, o.now
+		}
+		return o.putAccess(in, list)
 	})
 }
 
 // putAccess keeps an access list, unless permission bits say the same.
-func (o *op) putAccess(ino Ino, list acl.List) error {
-	if list.Minimal() {
-		o.tx.Delete(xattrKey(ino, acl.Access))
-		return nil
+func (o *op) putAccess(in *Inode, list acl.List) error {
+	if !list.Minimal() {
+		return o.putXattr(in, acl.Access, list.Value())
 	}
-	return o.putXattr(ino, acl.Access, list.Value())
+	key := xattrKey(in.Ino, acl.Access)
+	_, ok, err := o.tx.Get(key)
+	if err == nil && ok {
+		o.tx.Delete(key)
+		in.Ctime = o.now
+	}
+	return err
 }
 
 // list gives an access control list; ok is false if there is none.
@@ -103,11 +110,11 @@ func (o *op) inherit(dir, in *Inode, umask uint32) error {
 	list, mode := from.Inherit(in.Mode)
 	in.Mode = mode
 	if in.IsDir() {
-		if err := o.putXattr(in.Ino, acl.Default, from.Value()); err != nil {
+		if err := o.putXattr(in, acl.Default, from.Value()); err != nil {
 			return err
 		}
 	}
-	return o.putAccess(in.Ino, list)
+	return o.putAccess(in, list)
 }
 
 // follow has the access list of an inode say what its new permission bits do.
@@ -119,5 +126,5 @@ func (o *op) follow(in *Inode) error {
 	if err != nil || !ok {
 		return err
 	}
-	return o.putAccess(in.Ino, list.Chmod(in.Mode))
+	return o.putAccess(in, list.Chmod(in.Mode))
 }

@@ -1,6 +1,7 @@
 package names
 
 import (
+	"bytes"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -51,21 +52,21 @@ func (t *Tree) SetXattr(ino Ino, name string, value []byte, flags int) (ledger.P
 		case !ok && flags&unix.XATTR_REPLACE != 0:
 			return syscall.ENODATA
 		}
-		in.Ctime = o.now
-		return o.putXattr(ino, name, value)
+		return o.putXattr(in, name, value)
 	})
 }
 
-// putXattr sets an attribute. ENOSPC past MaxXattrList.
-func (o *op) putXattr(ino Ino, name string, value []byte) error {
-	key := xattrKey(ino, name)
-	_, ok, err := o.tx.Get(key)
-	if err != nil {
+// putXattr sets an attribute. One that has the value changes nothing, as on ext4. ENOSPC
+// past MaxXattrList.
+func (o *op) putXattr(in *Inode, name string, value []byte) error {
+	key, v := xattrKey(in.Ino, name), encodeBytes(value)
+	was, ok, err := o.tx.Get(key)
+	if err != nil || ok && bytes.Equal(was, v) {
 		return err
 	}
 	if !ok {
 		n := 0
-		err := eachXattr(o.tx, ino, func(other string) { n += len(other) + 1 })
+		err := eachXattr(o.tx, in.Ino, func(other string) { n += len(other) + 1 })
 		if err != nil {
 			return err
 		}
@@ -73,7 +74,8 @@ func (o *op) putXattr(ino Ino, name string, value []byte) error {
 			return syscall.ENOSPC
 		}
 	}
-	o.tx.Put(key, encodeBytes(value))
+	o.tx.Put(key, v)
+	in.Ctime = o.now
 	return nil
 }
 
