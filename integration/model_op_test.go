@@ -3,33 +3,48 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
-	"strings"
+	"strconv"
 
 	"golang.org/x/sys/unix"
-
-	"stasis/integration/harness"
 )
 
 // modelOp is one thing a program does to a filesystem. Paths count from the root of the
 // side that it is done to; fields that the kind has no use for are zero.
 type modelOp struct {
-	Kind   string
-	Path   string   `json:",omitempty"`
-	To     string   `json:",omitempty"` // a second path, a link's target, an attribute's name
-	Slot   int      `json:",omitempty"` // of the open files
-	Slot2  int      `json:",omitempty"`
-	Flags  int      `json:",omitempty"`
-	Mode   uint32   `json:",omitempty"`
-	UID    int      `json:",omitempty"`
-	GID    int      `json:",omitempty"`
-	Offset int64    `json:",omitempty"`
-	Size   int64    `json:",omitempty"`
-	Seed   uint64   `json:",omitempty"` // of the bytes written
-	Atime  [2]int64 `json:",omitzero"`
-	Mtime  [2]int64 `json:",omitzero"` // seconds and nanoseconds
+	Kind    string
+	Path    rawText  `json:",omitempty"`
+	To      rawText  `json:",omitempty"` // a second path, a link's target, an attribute's name
+	Value   rawText  `json:",omitempty"` // of an attribute, where it isn't made from Seed
+	Slot    int      `json:",omitempty"` // of the open files
+	Slot2   int      `json:",omitempty"` // of them, or of the mappings
+	Flags   int      `json:",omitempty"`
+	Mode    uint32   `json:",omitempty"`
+	Rdev    uint64   `json:",omitempty"`
+	UID     int      `json:",omitempty"`
+	GID     int      `json:",omitempty"`
+	Offset  int64    `json:",omitempty"`
+	Offset2 int64    `json:",omitempty"`
+	Size    int64    `json:",omitempty"`
+	Seed    uint64   `json:",omitempty"` // of the bytes written
+	Atime   [2]int64 `json:",omitzero"`
+	Mtime   [2]int64 `json:",omitzero"`  // seconds and nanoseconds
+	Watch   bool     `json:",omitempty"` // compare what it does to times, too
+}
+
+// rawText is a string of any bytes, which JSON could not carry as it is.
+type rawText string
+
+func (r rawText) MarshalText() ([]byte, error) {
+	quoted := strconv.Quote(string(r))
+	return []byte(quoted[1 : len(quoted)-1]), nil
+}
+
+func (r *rawText) UnmarshalText(text []byte) error {
+	s, err := strconv.Unquote(`"` + string(text) + `"`)
+	*r = rawText(s)
+	return err
 }
 
 func (op modelOp) String() string {
@@ -68,19 +83,27 @@ func (o outcome) same(other outcome) string {
 
 // side is one of the two directories that are compared, with the files open in it.
 type side struct {
-	root  string
-	files map[int]int // descriptor by slot
-	lose  string      // the kind of operation that is claimed and not done, to test the test
+	root   string
+	files  map[int]int      // descriptor by slot
+	maps   map[int]*mapping // mapping by slot
+	births map[uint64]unix.StatxTimestamp
+	lose   string // the kind of operation that is claimed and not done, to test the test
 }
 
-func (s *side) path(p string) string {
-	if p == "." || strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") {
-		return s.root + "/" + p // not cleaned: it asks for a directory
-	}
-	return filepath.Join(s.root, p)
+func newSide(root, lose string) *side {
+	return &side{root: root, files: map[int]int{}, maps: map[int]*mapping{}, births: map[uint64]unix.StatxTimestamp{}, lose: lose}
+}
+
+func (s *side) path(p rawText) string {
+	// Not cleaned, neither what asks for a directory nor what goes back over one.
+	return s.root + "/" + string(p)
 }
 
 func (s *side) closeAll() {
+	for slot, m := range s.maps {
+		_ = m.close()
+		delete(s.maps, slot)
+	}
 	for slot, fd := range s.files {
 		_ = unix.Close(fd) // of a mount that was killed it fails
 		delete(s.files, slot)
@@ -97,14 +120,20 @@ func modelTime(t unix.Timespec) string {
 	return "recent"
 }
 
+// pipeTimes stands for the time of the last write of a FIFO, of which FUSE tells nobody.
+const pipeTimes = "whenever"
+
 // attributes are what must be equal of two inodes. The size of a directory is its
 // filesystem's business.
 func attributes(st *unix.Stat_t) string {
-	size := st.Size
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	size, modified := st.Size, modelTime(st.Mtim)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
 		size = 0
+	case unix.S_IFIFO:
+		modified = pipeTimes
 	}
-	return fmt.Sprintf("mode %o size %d links %d owner %d:%d modified %s", st.Mode, size, st.Nlink, st.Uid, st.Gid, modelTime(st.Mtim))
+	return fmt.Sprintf("mode %o size %d links %d owner %d:%d device %x modified %s", st.Mode, size, st.Nlink, st.Uid, st.Gid, st.Rdev, modified)
 }
 
 func statted(err error, st *unix.Stat_t) outcome {
@@ -119,8 +148,19 @@ func (s *side) do(op modelOp) outcome {
 	if op.Kind == s.lose {
 		return outcome{n: int(op.Size)}
 	}
+	if op.Watch {
+		op.Watch = false
+		return s.watch(op)
+	}
 	if do, ok := pathOps[op.Kind]; ok {
 		return do(s, op)
+	}
+	if do, ok := mapOps[op.Kind]; ok {
+		m, mapped := s.maps[op.Slot2]
+		if !mapped {
+			return outcome{text: "not mapped"}
+		}
+		return do(s, m, op)
 	}
 	do, ok := fileOps[op.Kind]
 	if !ok {
@@ -130,249 +170,29 @@ func (s *side) do(op modelOp) outcome {
 	if !open {
 		return outcome{text: "not open"}
 	}
+	if isSocket(fd) && op.Kind != "close" && op.Kind != "dup" {
+		return outcome{text: "a socket, which lies in neither filesystem"}
+	}
 	return do(s, fd, op)
+}
+
+func isSocket(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 }
 
 func failing(err error) outcome { return outcome{err: err} }
 
-// pathOps are the operations on names.
-var pathOps = map[string]func(s *side, op modelOp) outcome{
-	"open": func(s *side, op modelOp) outcome {
-		if _, open := s.files[op.Slot]; open {
-			return outcome{text: "slot taken"}
-		}
-		fd, err := unix.Open(s.path(op.Path), op.Flags|unix.O_NONBLOCK|unix.O_CLOEXEC, op.Mode)
-		if err == nil {
-			s.files[op.Slot] = fd
-		}
-		return outcome{err: err}
-	},
-	"mkdir":   func(s *side, op modelOp) outcome { return failing(unix.Mkdir(s.path(op.Path), op.Mode)) },
-	"rmdir":   func(s *side, op modelOp) outcome { return failing(unix.Rmdir(s.path(op.Path))) },
-	"unlink":  func(s *side, op modelOp) outcome { return failing(unix.Unlink(s.path(op.Path))) },
-	"symlink": func(s *side, op modelOp) outcome { return failing(unix.Symlink(op.To, s.path(op.Path))) },
-	"mkfifo":  func(s *side, op modelOp) outcome { return failing(unix.Mkfifo(s.path(op.Path), op.Mode)) },
-	"chmod":   func(s *side, op modelOp) outcome { return failing(unix.Chmod(s.path(op.Path), op.Mode)) },
-	"chown":   func(s *side, op modelOp) outcome { return failing(unix.Lchown(s.path(op.Path), op.UID, op.GID)) },
-	"truncate": func(s *side, op modelOp) outcome {
-		return failing(unix.Truncate(s.path(op.Path), op.Size))
-	},
-	"link": func(s *side, op modelOp) outcome {
-		return failing(unix.Linkat(unix.AT_FDCWD, s.path(op.Path), unix.AT_FDCWD, s.path(op.To), op.Flags))
-	},
-	"rename": func(s *side, op modelOp) outcome {
-		return failing(unix.Renameat2(unix.AT_FDCWD, s.path(op.Path), unix.AT_FDCWD, s.path(op.To), uint(op.Flags)))
-	},
-	"stat": func(s *side, op modelOp) outcome {
-		var st unix.Stat_t
-		return statted(unix.Lstat(s.path(op.Path), &st), &st)
-	},
-	"readlink": func(s *side, op modelOp) outcome {
-		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlink(s.path(op.Path), buf)
-		return outcome{err: err, text: string(buf[:max(n, 0)])}
-	},
-	"readdir": func(s *side, op modelOp) outcome {
-		text, err := s.list(op.Path)
-		return outcome{err: err, text: text}
-	},
-	"utimens": func(s *side, op modelOp) outcome {
-		err := unix.UtimesNanoAt(unix.AT_FDCWD, s.path(op.Path), op.times(), unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil {
-			return outcome{err: err}
-		}
-		var st unix.Stat_t
-		err = unix.Lstat(s.path(op.Path), &st)
-		return outcome{err: err, text: modelTime(st.Mtim) + " " + op.setAtime(&st)}
-	},
-	"setxattr": func(s *side, op modelOp) outcome {
-		return failing(unix.Lsetxattr(s.path(op.Path), op.To, harness.Bytes(op.Seed, int(op.Size)), op.Flags))
-	},
-	"getxattr": func(s *side, op modelOp) outcome {
-		buf := make([]byte, op.Size)
-		n, err := unix.Lgetxattr(s.path(op.Path), op.To, buf)
-		if len(buf) == 0 {
-			return outcome{err: err, n: n}
-		}
-		return outcome{err: err, n: n, data: buf[:max(n, 0)]}
-	},
-	"removexattr": func(s *side, op modelOp) outcome { return failing(unix.Lremovexattr(s.path(op.Path), op.To)) },
-	"listxattr": func(s *side, op modelOp) outcome {
-		text, err := xattrs(s.path(op.Path))
-		return outcome{err: err, text: text}
-	},
-	"readfile": func(s *side, op modelOp) outcome {
-		fd, err := unix.Open(s.path(op.Path), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return outcome{err: err}
-		}
-		data, err := readAll(fd)
-		_ = unix.Close(fd)
-		return outcome{err: err, data: data}
-	},
-	// A change of a few bytes within one unit of 4 KiB, which is done or not.
-	"patch": func(s *side, op modelOp) outcome {
-		fd, err := unix.Open(s.path(op.Path), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return outcome{err: err}
-		}
-		n, err := unix.Pwrite(fd, harness.Bytes(op.Seed, int(op.Size)), op.Offset)
-		if closeErr := unix.Close(fd); err == nil {
-			err = closeErr
-		}
-		return outcome{err: err, n: n}
-	},
-	"writefile": func(s *side, op modelOp) outcome {
-		fd, err := unix.Open(s.path(op.Path), unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_CLOEXEC|op.Flags, op.Mode)
-		if err != nil {
-			return outcome{err: err}
-		}
-		n, err := unix.Write(fd, harness.Bytes(op.Seed, int(op.Size)))
-		if closeErr := unix.Close(fd); err == nil {
-			err = closeErr
-		}
-		return outcome{err: err, n: n}
-	},
-}
+// pathOps are the operations on paths, fileOps those on open files.
+var (
+	pathOps = merged(nameOps, contentOps, specialOps, holeOps, aclOps)
+	fileOps = merged(openOps, lockOps)
+)
 
-// fileOps are the operations on open files.
-var fileOps = map[string]func(s *side, fd int, op modelOp) outcome{
-	"close": func(s *side, fd int, op modelOp) outcome {
-		delete(s.files, op.Slot)
-		return failing(unix.Close(fd))
-	},
-	"dup": func(s *side, fd int, op modelOp) outcome {
-		if _, open := s.files[op.Slot2]; open {
-			return outcome{text: "slot taken"}
-		}
-		other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err == nil {
-			s.files[op.Slot2] = other
-		}
-		return outcome{err: err}
-	},
-	"write": func(_ *side, fd int, op modelOp) outcome {
-		n, err := unix.Write(fd, harness.Bytes(op.Seed, int(op.Size)))
-		return outcome{err: err, n: n}
-	},
-	"pwrite": func(_ *side, fd int, op modelOp) outcome {
-		n, err := unix.Pwrite(fd, harness.Bytes(op.Seed, int(op.Size)), op.Offset)
-		return outcome{err: err, n: n}
-	},
-	"read": func(_ *side, fd int, op modelOp) outcome {
-		buf := make([]byte, op.Size)
-		n, err := unix.Read(fd, buf)
-		return outcome{err: err, n: n, data: buf[:max(n, 0)]}
-	},
-	"pread": func(_ *side, fd int, op modelOp) outcome {
-		buf := make([]byte, op.Size)
-		n, err := unix.Pread(fd, buf, op.Offset)
-		return outcome{err: err, n: n, data: buf[:max(n, 0)]}
-	},
-	"seek": func(_ *side, fd int, op modelOp) outcome {
-		at, err := unix.Seek(fd, op.Offset, op.Flags)
-		return outcome{err: err, n: int(at)}
-	},
-	"ftruncate": func(_ *side, fd int, op modelOp) outcome { return failing(unix.Ftruncate(fd, op.Size)) },
-	"fallocate": func(_ *side, fd int, op modelOp) outcome {
-		return failing(unix.Fallocate(fd, uint32(op.Flags), op.Offset, op.Size))
-	},
-	"fsync":     func(_ *side, fd int, _ modelOp) outcome { return failing(unix.Fsync(fd)) },
-	"fdatasync": func(_ *side, fd int, _ modelOp) outcome { return failing(unix.Fdatasync(fd)) },
-	"fchmod":    func(_ *side, fd int, op modelOp) outcome { return failing(unix.Fchmod(fd, op.Mode)) },
-	"fchown":    func(_ *side, fd int, op modelOp) outcome { return failing(unix.Fchown(fd, op.UID, op.GID)) },
-	"fstat": func(_ *side, fd int, _ modelOp) outcome {
-		var st unix.Stat_t
-		return statted(unix.Fstat(fd, &st), &st)
-	},
-	"linkfile": func(s *side, fd int, op modelOp) outcome {
-		return failing(unix.Linkat(fd, "", unix.AT_FDCWD, s.path(op.Path), unix.AT_EMPTY_PATH))
-	},
-	"store": storeMapped,
-}
-
-// storeMapped writes through a shared mapping, within what the file has.
-func storeMapped(_ *side, fd int, op modelOp) outcome {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return outcome{err: err}
+func merged[V any](all ...map[string]V) map[string]V {
+	into := map[string]V{}
+	for _, m := range all {
+		maps.Copy(into, m)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || op.Offset >= st.Size || op.Size == 0 {
-		return outcome{text: "nothing to map"}
-	}
-	page := int64(os.Getpagesize())
-	from := op.Offset / page * page
-	to := min(op.Offset+op.Size, st.Size)
-	m, err := unix.Mmap(fd, from, int(to-from), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return outcome{err: err}
-	}
-	copy(m[op.Offset-from:], harness.Bytes(op.Seed, int(to-op.Offset)))
-	err = unix.Msync(m, unix.MS_SYNC)
-	if unmapErr := unix.Munmap(m); err == nil {
-		err = unmapErr
-	}
-	return outcome{err: err}
-}
-
-func (op modelOp) times() []unix.Timespec {
-	return []unix.Timespec{{Sec: op.Atime[0], Nsec: op.Atime[1]}, {Sec: op.Mtime[0], Nsec: op.Mtime[1]}}
-}
-
-// setAtime is the time of access where the operation set it; else it is the mount's
-// business when a read changes it.
-func (op modelOp) setAtime(st *unix.Stat_t) string {
-	if op.Atime[1] == unix.UTIME_OMIT || op.Atime[1] == unix.UTIME_NOW {
-		return "-"
-	}
-	return modelTime(st.Atim)
-}
-
-func readAll(fd int) ([]byte, error) {
-	data := []byte{}
-	buf := make([]byte, 128<<10)
-	for {
-		n, err := unix.Read(fd, buf)
-		if err != nil || n == 0 {
-			return data, err
-		}
-		data = append(data, buf[:n]...)
-	}
-}
-
-// list names what is in a directory, in order, with types.
-func (s *side) list(dir string) (string, error) {
-	entries, err := os.ReadDir(s.path(dir))
-	if err != nil {
-		return "", errnoOf(err)
-	}
-	names := []string{}
-	for _, e := range entries {
-		names = append(names, fmt.Sprintf("%s %s", e.Name(), e.Type()))
-	}
-	slices.Sort(names)
-	return strings.Join(names, "\n"), nil
-}
-
-// xattrs gives the extended attributes of a path in order.
-func xattrs(path string) (string, error) {
-	buf := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, buf)
-	if err != nil {
-		return "", err
-	}
-	all := []string{}
-	value := make([]byte, 64<<10)
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
-		if name == "" {
-			continue
-		}
-		n, err := unix.Lgetxattr(path, name, value)
-		if err != nil {
-			return "", err
-		}
-		all = append(all, fmt.Sprintf("%s=%x", name, value[:n]))
-	}
-	slices.Sort(all)
-	return strings.Join(all, " "), nil
+	return into
 }

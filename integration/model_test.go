@@ -3,12 +3,14 @@ package integration
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,15 +21,20 @@ import (
 )
 
 const (
-	// modelOps is how many operations the model check does, modelSoak with full counts, and
-	// modelSteps how many steps one run from empty directories has on average.
-	modelOps, modelSoak = 1500, 50_000
-	modelSteps          = 60
+	// modelOps is how many operations the model check does, and modelSteps how many steps one
+	// run from empty directories has on average; the second of each is with full counts.
+	modelOps, modelSoak        = 1500, 220_000
+	modelSteps, modelSoakSteps = 60, 150
+	// modelCalm is how many steps are single operations for each that restarts the daemon or
+	// waits for it, which take as long as hundreds.
+	modelCalm, modelSoakCalm = 10, 100
 	// modelBurst is the most operations a worker does beside the others in one step.
 	modelBurst = 8
 	// modelSlots is how many files a worker has open in what all share, and as many again in
 	// what is its own.
 	modelSlots = 4
+	// modelReport is after how many runs the test says how far it is.
+	modelReport = 50
 	// modelWait bounds a `stasis wait` between operations.
 	modelWait = time.Minute
 )
@@ -59,18 +66,24 @@ type modelCheck struct {
 type modelRun struct {
 	*modelCheck
 	want, got string
+	pool      []rawText
+	last      []reply // of each worker
 	history   []string
 }
 
 func newModelCheck(t testing.TB, vault *harness.Vault, want, got, lose string) *modelCheck {
 	c := &modelCheck{t: t, want: want, got: got, vault: vault}
 	binary := workerBinary(t)
-	users := []uint32{0, 0, modelUser}
-	if os.Geteuid() != 0 {
-		users = []uint32{0, 0, 0} // as who we are
-	}
-	for i, uid := range users {
-		c.workers = append(c.workers, startWorker(t, binary, fmt.Sprintf("worker %d (user %d)", i, uid), uid, lose))
+	users := []*syscall.Credential{nil, nil, {Uid: modelUser, Gid: modelUser}, {Uid: modelOther, Gid: modelOther, Groups: []uint32{modelUser, modelGroup}}}
+	for i, who := range users {
+		name := fmt.Sprintf("worker %d", i)
+		if os.Geteuid() != 0 {
+			who = nil
+		}
+		if who != nil {
+			name += fmt.Sprintf(" (user %d)", who.Uid)
+		}
+		c.workers = append(c.workers, startWorker(t, binary, name, who, lose))
 	}
 	return c
 }
@@ -83,6 +96,8 @@ func (c *modelCheck) begin(t *rapid.T) *modelRun {
 	c.runs++
 	name := strconv.Itoa(c.runs)
 	r := &modelRun{modelCheck: c, want: filepath.Join(c.want, name), got: filepath.Join(c.got, name)}
+	r.last = make([]reply, len(c.workers))
+	r.pool = slices.Concat(modelPaths, strangeNames(rapid.Uint64Range(0, 1<<16).Draw(t, "strange names")))
 	for _, root := range []string{r.want, r.got} {
 		dirs := []string{root}
 		for i := range c.workers {
@@ -97,10 +112,16 @@ func (c *modelCheck) begin(t *rapid.T) *modelRun {
 			}
 		}
 	}
+	for i := range c.workers {
+		r.ask(t, i, request{Fresh: true})
+	}
 	return r
 }
 
-func ownDir(i int) string { return fmt.Sprintf("w%d", i) }
+// ownPrefix begins the names of the workers' own directories, which no operation makes.
+const ownPrefix = "worker"
+
+func ownDir(i int) string { return fmt.Sprint(ownPrefix, i) }
 
 // fail tells what was done so far; rapid looks for a shorter history then.
 func (r *modelRun) fail(t *rapid.T, format string, args ...any) {
@@ -114,13 +135,48 @@ func (r *modelRun) ask(t *rapid.T, i int, q request) reply {
 		r.fail(t, "%v", err)
 	}
 	r.done += p.Done
+	r.last[i] = p
 	return p
+}
+
+// state is what a worker has to work with, in what all share, or from slot modelSlots on in
+// what is its own.
+func (r *modelRun) state(t *rapid.T, i, base int) *modelState {
+	st := &modelState{pool: r.pool, base: base}
+	top := r.want
+	if base > 0 {
+		top = filepath.Join(r.want, ownDir(i))
+	}
+	err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == top {
+			return err
+		}
+		if filepath.Dir(path) == r.want && strings.HasPrefix(e.Name(), ownPrefix) {
+			return fs.SkipDir
+		}
+		st.paths = append(st.paths, rawText(path[len(top)+1:]))
+		return nil
+	})
+	if err != nil {
+		r.fail(t, "look at what is there: %v", err)
+	}
+	inRange := func(slots []int, n int) (all []int) {
+		for _, slot := range slots {
+			if slot >= base && slot < base+n {
+				all = append(all, slot)
+			}
+		}
+		return all
+	}
+	last := r.last[i]
+	st.files, st.taken, st.maps = inRange(last.Files, modelSlots), inRange(last.Taken, modelSlots), inRange(last.Maps, modelMaps)
+	return st
 }
 
 // one lets a worker do an operation in what all share.
 func (r *modelRun) one(t *rapid.T) {
-	i := rapid.IntRange(0, len(r.workers)-1).Draw(t, "worker")
-	op := drawOp(t, allKinds, 0)
+	i := drawIndex(t, "worker", len(r.workers))
+	op := drawOp(t, allKinds, r.state(t, i, 0))
 	r.history = append(r.history, fmt.Sprintf("%s: %v", r.workers[i].name, op))
 	if p := r.ask(t, i, request{Ops: []modelOp{op}}); p.Difference != "" {
 		r.fail(t, "%s: %v\n%s", r.workers[i].name, op, p.Difference)
@@ -136,15 +192,17 @@ func (r *modelRun) burst(t *rapid.T, killed bool) {
 	}
 	ops := make([][]modelOp, len(r.workers))
 	for i, w := range r.workers {
-		for range rapid.IntRange(0, most).Draw(t, "operations") {
-			op := drawOp(t, kinds, modelSlots)
+		st := r.state(t, i, modelSlots)
+		for range drawIndex(t, "operations", most+1) {
+			op := drawOp(t, kinds, st)
+			st.expect(op)
 			ops[i] = append(ops[i], op)
 			r.history = append(r.history, fmt.Sprintf("at once, %s: %v", w.name, op))
 		}
 	}
 	delay := time.Duration(0)
 	if killed {
-		delay = time.Duration(rapid.IntRange(0, 5000).Draw(t, "kill after us")) * time.Microsecond
+		delay = time.Duration(drawIndex(t, "kill after us", 5000)) * time.Microsecond
 		r.history = append(r.history, fmt.Sprintf("kill -9 %s into that, start", delay))
 	}
 	for i, w := range r.workers {
@@ -164,6 +222,7 @@ func (r *modelRun) burst(t *rapid.T, killed bool) {
 			r.fail(t, "%v", err)
 		}
 		r.done += replies[i].Done
+		r.last[i] = replies[i]
 	}
 	for i, p := range replies {
 		if p.Difference != "" {
@@ -178,25 +237,71 @@ func (r *modelRun) burst(t *rapid.T, killed bool) {
 // revive starts the vault after a kill. What a worker had been told is there; of the one
 // operation that was cut off, all or nothing.
 func (r *modelRun) revive(t *rapid.T, ops [][]modelOp, replies []reply) {
+	var unsure []uint64
+	for _, p := range r.last {
+		unsure = append(unsure, p.Writing...)
+	}
 	r.closeAll(t)
 	r.vault.Start()
+	r.ask(t, 0, request{Unsure: unsure})
 	for i, p := range replies {
 		if !p.Cut {
 			continue
 		}
-		own := request{Want: ownDir(i), Got: ownDir(i), Compare: true}
+		own := request{Want: ownDir(i), Got: ownDir(i), Compare: true, Births: true}
 		before := r.ask(t, 0, own).Difference
 		if before == "" {
 			continue
 		}
 		cut := ops[i][p.Done]
+		if r.cleared(t, own, cut) {
+			continue
+		}
 		r.ask(t, i, request{Want: own.Want, Got: own.Got, Ops: []modelOp{cut}, OnlyWant: true})
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(r.want, own.Want)+"/"+string(cut.Path), &st) == nil {
+			own.Unsure = append(own.Unsure, st.Ino)
+		}
 		// Compared by root: a worker may not read all that there is.
 		if after := r.ask(t, 0, own).Difference; after != "" {
 			r.fail(t, "%s: neither done nor not done is %v, which the kill cut off\nas if not done: %s\nas if done: %s", r.workers[i].name, cut, before, after)
 		}
 	}
 	r.compare(t)
+}
+
+// cleared reports whether all that is left of an operation is that set-user-id and the like
+// were cleared, which comes before a change of content.
+func (r *modelRun) cleared(t *rapid.T, own request, cut modelOp) bool {
+	path := filepath.Join(r.want, own.Want) + "/" + string(cut.Path)
+	var st unix.Stat_t
+	if cut.Kind != "truncate" && cut.Kind != "patch" || unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	const capability = "security.capability"
+	was, stripped := st.Mode&0o7777, st.Mode&0o7777&^unix.S_ISUID
+	if stripped&unix.S_IXGRP != 0 {
+		stripped &^= unix.S_ISGID
+	}
+	value := make([]byte, 64)
+	n, err := unix.Getxattr(path, capability, value)
+	may := func(err error) {
+		if err != nil {
+			r.fail(t, "%q: %v", path, err)
+		}
+	}
+	if err == nil {
+		may(unix.Removexattr(path, capability))
+	}
+	may(unix.Chmod(path, stripped))
+	if r.ask(t, 0, own).Difference == "" {
+		return true
+	}
+	may(unix.Chmod(path, was))
+	if err == nil {
+		may(unix.Setxattr(path, capability, value[:n], 0))
+	}
+	return false
 }
 
 func (r *modelRun) closeAll(t *rapid.T) {
@@ -207,7 +312,7 @@ func (r *modelRun) closeAll(t *rapid.T) {
 
 // compare compares the whole trees.
 func (r *modelRun) compare(t *rapid.T) {
-	if p := r.ask(t, 0, request{Compare: true}); p.Difference != "" {
+	if p := r.ask(t, 0, request{Compare: true, Births: r.vault != nil}); p.Difference != "" {
 		r.fail(t, "the trees differ at %s", p.Difference)
 	}
 }
@@ -235,12 +340,13 @@ func (r *modelRun) wait(t *rapid.T) {
 
 // step is one action of the state machine.
 func (r *modelRun) step(t *rapid.T) {
-	kinds := slices.Repeat([]string{"one"}, 40)
-	kinds = append(kinds, "burst", "burst", "burst", "compare")
+	calm := harness.Count(modelCalm, modelSoakCalm)
+	kinds := slices.Repeat([]string{"one"}, 4*calm)
+	kinds = append(kinds, slices.Repeat([]string{"burst", "burst", "burst", "compare"}, calm/10)...)
 	if r.vault != nil {
 		kinds = append(kinds, "remount", "kill", "kill in a burst", "wait")
 	}
-	switch rapid.SampledFrom(kinds).Draw(t, "step") {
+	switch draw(t, "step", kinds) {
 	case "one":
 		r.one(t)
 	case "burst":
@@ -272,9 +378,10 @@ func (r *modelRun) end(t *rapid.T) {
 
 // run does about so many operations.
 func (c *modelCheck) run(t *testing.T, operations int) {
+	steps := harness.Count(modelSteps, modelSoakSteps)
 	// A step is 1.2 operations on average.
 	setRapid(t, map[string]string{
-		"rapid.checks": strconv.Itoa(max(1, operations*5/(modelSteps*6))), "rapid.steps": strconv.Itoa(modelSteps),
+		"rapid.checks": strconv.Itoa(max(1, operations*5/(steps*6))), "rapid.steps": strconv.Itoa(steps),
 		"rapid.seed": strconv.FormatUint(harness.Seed(t)|1, 10), "rapid.nofailfile": "true",
 	})
 	rapid.Check(t, func(t *rapid.T) {
@@ -289,6 +396,9 @@ func (c *modelCheck) run(t *testing.T, operations int) {
 		}()
 		t.Repeat(map[string]func(*rapid.T){"step": r.step})
 		r.end(t)
+		if c.runs%modelReport == 0 {
+			c.t.Logf("%d operations so far", c.done)
+		}
 	})
 	t.Logf("%d operations in %d runs", c.done, c.runs)
 }
@@ -323,9 +433,9 @@ func ext4Dir(t *testing.T) string {
 func TestModelTellsRightFromWrong(t *testing.T) {
 	dir := ext4Dir(t)
 	c := newModelCheck(t, nil, harness.Mkdir(t, dir, "want"), harness.Mkdir(t, dir, "got"), "-")
-	c.run(t, 300)
+	c.run(t, harness.Count(300, 20_000))
 	for _, lose := range []string{"pwrite", "rename"} {
-		want, got := &side{root: harness.Mkdir(t, dir, lose, "want"), files: map[int]int{}}, &side{root: harness.Mkdir(t, dir, lose, "got"), files: map[int]int{}, lose: lose}
+		want, got := newSide(harness.Mkdir(t, dir, lose, "want"), ""), newSide(harness.Mkdir(t, dir, lose, "got"), lose)
 		ops := []modelOp{
 			{Kind: "open", Path: "a", Flags: unix.O_RDWR | unix.O_CREAT, Mode: 0o644},
 			{Kind: "pwrite", Size: 100, Offset: 4090, Seed: 1},
@@ -344,7 +454,7 @@ func TestModelAgainstExt4(t *testing.T) {
 	dir := ext4Dir(t)
 	v := harness.NewVault(t)
 	v.Directories(2, filepath.Join(v.Base, "one"), filepath.Join(v.Base, "two"))
-	v.Flags = []string{"--allow-other"}
+	v.Flags = []string{"--allow-other", "-o", "dev,suid"}
 	v.Start()
 	c := newModelCheck(t, v, harness.Mkdir(t, dir, "want"), v.Point, "-")
 	c.run(t, harness.Count(modelOps, modelSoak))

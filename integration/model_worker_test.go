@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -29,23 +31,31 @@ const workerLimit = 90 * time.Second
 type request struct {
 	Want, Got string // the sides' roots
 	Ops       []modelOp
+	Fresh     bool // be as a new process first
 	Closes    bool // close every file first
 	Compare   bool // compare the trees at the end
 	Killed    bool // the daemon may be killed meanwhile: stop at what that cuts off
 	OnlyWant  bool // do them to the model alone
+	// Unsure are inodes of the model's side that were being written at a kill; see settle.
+	Unsure []uint64
+	Births bool // the mount never uses the number of an inode again
 }
 
 // A reply says what went wrong, if anything.
 type reply struct {
 	Done       int    // operations that both sides did
 	Difference string // of the operation number Done, or of the trees
-	Cut        bool   // the operation number Done met a daemon that was killed
+	Said       string
+	Writing    []uint64 // inodes of the model's side that are open for writing
+	Files      []int    // slots of open files
+	Taken      []int    // slots of open files and sockets
+	Maps       []int    // slots of mappings
+	Cut        bool     // the operation number Done met a daemon that was killed
 }
 
 // serveWorker is the main loop of a worker process.
 func serveWorker(lose string) int {
-	unix.Umask(0o022)
-	want, got := &side{files: map[int]int{}}, &side{files: map[int]int{}, lose: lose}
+	want, got := newSide("", ""), newSide("", lose)
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var q request
@@ -57,17 +67,33 @@ func serveWorker(lose string) int {
 			return 1
 		}
 		want.root, got.root = q.Want, q.Got
-		if err := out.Encode(answer(q, want, got)); err != nil {
+		r := answer(q, want, got)
+		r.Writing = want.writing()
+		r.Maps = slices.Sorted(maps.Keys(want.maps))
+		for _, slot := range slices.Sorted(maps.Keys(want.files)) {
+			r.Taken = append(r.Taken, slot)
+			if !isSocket(want.files[slot]) {
+				r.Files = append(r.Files, slot)
+			}
+		}
+		if err := out.Encode(r); err != nil {
 			return 1
 		}
 	}
 }
 
 func answer(q request, want, got *side) reply {
+	if q.Fresh {
+		unix.Umask(0o022)
+		if err := limitFiles(unix.RLIM_INFINITY); err != nil {
+			return reply{Difference: err.Error()}
+		}
+	}
 	if q.Closes {
 		want.closeAll()
 		got.closeAll()
 	}
+	said := ""
 	for i, op := range q.Ops {
 		if q.OnlyWant {
 			want.do(op)
@@ -78,13 +104,20 @@ func answer(q request, want, got *side) reply {
 		if q.Killed && cutOff(b.err) {
 			return reply{Done: i, Cut: true}
 		}
-		if diff := want.do(op).same(b); diff != "" {
+		a := want.do(op)
+		said = a.String()
+		if diff := a.same(b); diff != "" {
 			return reply{Done: i, Difference: diff}
 		}
 	}
-	r := reply{Done: len(q.Ops)}
+	r := reply{Done: len(q.Ops), Said: said}
+	if len(q.Unsure) > 0 {
+		if err := settle(want, got, q.Unsure); err != nil {
+			return reply{Done: len(q.Ops), Difference: err.Error()}
+		}
+	}
 	if q.Compare {
-		r.Difference = sameTrees(want, got)
+		r.Difference = sameTrees(want, got, q.Births)
 	}
 	return r
 }
@@ -105,16 +138,14 @@ type worker struct {
 	replies chan reply
 }
 
-// startWorker starts a process under a user's id; it ends with the test.
-func startWorker(t testing.TB, binary, name string, uid uint32, lose string) *worker {
+// startWorker starts a process as somebody, or as who we are; it ends with the test.
+func startWorker(t testing.TB, binary, name string, who *syscall.Credential, lose string) *worker {
 	t.Helper()
 	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(), workerVariable+"="+lose)
 	cmd.Stderr = os.Stderr
 	cmd.Dir = "/"
-	if uid != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
