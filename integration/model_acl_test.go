@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/binary"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
 
@@ -13,7 +14,13 @@ const (
 
 // aclOps set access control lists as libacl does; xattr operations read them.
 var aclOps = map[string]func(s *side, op modelOp) outcome{
-	"setacl":    nameOps["setxattr"],
+	"setacl": func(s *side, op modelOp) outcome {
+		var st unix.Stat_t
+		if unix.Lstat(s.path(op.Path), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&unix.S_ISGID != 0 {
+			return outcome{text: "set-group-id"} // see makeMode
+		}
+		return nameOps["setxattr"](s, op)
+	},
 	"getacl":    nameOps["getxattr"],
 	"removeacl": nameOps["removexattr"],
 }

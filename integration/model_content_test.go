@@ -41,7 +41,7 @@ var contentOps = map[string]func(s *side, op modelOp) outcome{
 		return outcome{err: err, n: n}
 	},
 	"writefile": func(s *side, op modelOp) outcome {
-		fd, err := unix.Open(s.path(op.Path), unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_CLOEXEC|op.Flags, op.Mode)
+		fd, err := unix.Open(s.path(op.Path), unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_CLOEXEC|op.Flags, s.makeMode(op))
 		if err != nil {
 			return outcome{err: err}
 		}

@@ -66,7 +66,7 @@ var holeOps = map[string]func(s *side, op modelOp) outcome{
 
 // openRegular opens a regular file; without one the descriptor is -1, with what to say.
 func (s *side) openRegular(op modelOp, flags int) (fd int, size int64, out outcome) {
-	fd, err := unix.Open(s.path(op.Path), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, op.Mode)
+	fd, err := unix.Open(s.path(op.Path), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, s.makeMode(op))
 	if err != nil {
 		return -1, 0, outcome{err: err}
 	}

@@ -12,7 +12,7 @@ import (
 // itself.
 var specialOps = map[string]func(s *side, op modelOp) outcome{
 	"mknod": func(s *side, op modelOp) outcome {
-		return failing(unix.Mknod(s.path(op.Path), op.Mode, int(op.Rdev)))
+		return failing(unix.Mknod(s.path(op.Path), s.makeMode(op), int(op.Rdev)))
 	},
 	// A socket that listens for as long as its slot is taken.
 	"bind": func(s *side, op modelOp) outcome {
