@@ -43,9 +43,8 @@ type request struct {
 
 // A reply says what went wrong, if anything.
 type reply struct {
-	Done       int    // operations that both sides did
-	Difference string // of the operation number Done, or of the trees
-	Said       string
+	Done       int      // operations that both sides did
+	Difference string   // of the operation number Done, or of the trees
 	Writing    []uint64 // inodes of the model's side that are open for writing
 	Files      []int    // slots of open files
 	Taken      []int    // slots of open files and sockets
@@ -93,7 +92,6 @@ func answer(q request, want, got *side) reply {
 		want.closeAll()
 		got.closeAll()
 	}
-	said := ""
 	for i, op := range q.Ops {
 		if q.OnlyWant {
 			want.do(op)
@@ -104,13 +102,11 @@ func answer(q request, want, got *side) reply {
 		if q.Killed && cutOff(b.err) {
 			return reply{Done: i, Cut: true}
 		}
-		a := want.do(op)
-		said = a.String()
-		if diff := a.same(b); diff != "" {
+		if diff := want.do(op).same(b); diff != "" {
 			return reply{Done: i, Difference: diff}
 		}
 	}
-	r := reply{Done: len(q.Ops), Said: said}
+	r := reply{Done: len(q.Ops)}
 	if len(q.Unsure) > 0 {
 		if err := settle(want, got, q.Unsure); err != nil {
 			return reply{Done: len(q.Ops), Difference: err.Error()}
