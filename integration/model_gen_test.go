@@ -26,10 +26,10 @@ var (
 	}()
 	modelTargets = []rawText{"a", "b", "c", "a/b", "b/c", "c/d/a", "d/.", "\xff\xfe", rawText(strings.Repeat("t", 200)), rawText(strings.Repeat("u/", 2000))}
 	// All together they fit into what ext4 has for the attributes of an inode.
-	modelXattrs = []rawText{
-		"user.one", "user.one", "user.one", "user.one", "user.one", "user.one", "user.two", "user.two", "trusted.four", "trusted.four", "user.three", "user.\xff\x01", "trusted.four", "security.five", "user.", "trusted.", "security.",
-		"nothing.six", "system.seven", rawText("user." + strings.Repeat("n", 250)), rawText("user." + strings.Repeat("n", 251)),
-	}
+	modelXattrs = slices.Concat(slices.Repeat([]rawText{"user.one"}, 6), slices.Repeat([]rawText{"user.two", "trusted.four"}, 2), []rawText{
+		"user.three", "user.\xff\x01", "security.five", "user.", "trusted.", "security.", "nothing.six", "system.seven",
+		rawText("user." + strings.Repeat("n", 250)), rawText("user." + strings.Repeat("n", 251)),
+	})
 	modelXattrSizes = []int64{0, 1, 50, 200, 200, 300, 300, 65537}
 	modelModes      = []uint32{0o644, 0o600, 0o666, 0o755, 0o777, 0o700, 0o444, 0, 0o4755, 0o2755, 0o2777, 0o1777, 0o6711}
 	modelIDs        = []int{0, modelUser, modelOther, modelGroup, -1}
@@ -42,7 +42,8 @@ var (
 	modelOpens  = []int{
 		unix.O_RDONLY, unix.O_RDWR, unix.O_RDWR | unix.O_CREAT, unix.O_RDWR | unix.O_CREAT, unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC,
 		unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT, unix.O_RDWR | unix.O_APPEND,
-		unix.O_RDWR | unix.O_TRUNC, unix.O_RDONLY | unix.O_DIRECTORY, unix.O_RDWR | unix.O_NOFOLLOW, unix.O_RDWR | unix.O_TMPFILE, unix.O_RDWR | unix.O_TMPFILE | unix.O_EXCL, unix.O_RDWR | unix.O_SYNC, unix.O_RDWR | unix.O_DSYNC | unix.O_CREAT,
+		unix.O_RDWR | unix.O_TRUNC, unix.O_RDONLY | unix.O_DIRECTORY, unix.O_RDWR | unix.O_NOFOLLOW, unix.O_RDWR | unix.O_TMPFILE,
+		unix.O_RDWR | unix.O_TMPFILE | unix.O_EXCL, unix.O_RDWR | unix.O_SYNC, unix.O_RDWR | unix.O_DSYNC | unix.O_CREAT,
 		unix.O_RDWR | unix.O_DIRECT | unix.O_CREAT, unix.O_RDWR | unix.O_DIRECT, unix.O_RDONLY | unix.O_TRUNC,
 	}
 	// What a device node stands for: a whiteout, /dev/null, and what no driver serves.
@@ -53,13 +54,14 @@ var (
 		{unix.S_IFCHR, 0}, {unix.S_IFCHR, unix.Mkdev(1, 3)}, {unix.S_IFCHR, unix.Mkdev(4095, 1<<20-1)}, {unix.S_IFBLK, unix.Mkdev(4095, 77)},
 		{unix.S_IFREG, 0}, {0, 0}, {unix.S_IFIFO, 5}, {unix.S_IFSOCK, 0}, {unix.S_IFDIR, 0}, {unix.S_IFLNK, 0},
 	}
-	modelUmasks = []uint32{0o022, 0o022, 0, 0o077, 0o007, 0o777}
+	modelUmasks = []uint32{0o022, 0o022, 0, 0o027, 0o007, 0o707} // see makeMode
 	modelLimits = []int64{-1, -1, -1, 96 << 10, 1 << 20}
 	modelAllocs = []int{
 		0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE,
 		unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE,
 		unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_UNSHARE_RANGE, 1 << 20,
 	}
+	// RENAME_WHITEOUT is for overlayfs, which wants more than FUSE has: a vault refuses it.
 	modelRenames = []int{0, 0, 0, 0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE, unix.RENAME_EXCHANGE | unix.RENAME_NOREPLACE}
 	// Two lengths of capabilities that the kernel takes, cap_net_raw both.
 	modelCapabilities = []rawText{

@@ -379,9 +379,9 @@ func (r *modelRun) end(t *rapid.T) {
 // run does about so many operations.
 func (c *modelCheck) run(t *testing.T, operations int) {
 	steps := harness.Count(modelSteps, modelSoakSteps)
-	// A step is 1.2 operations on average.
+	// A step is two operations on average.
 	setRapid(t, map[string]string{
-		"rapid.checks": strconv.Itoa(max(1, operations*5/(steps*6))), "rapid.steps": strconv.Itoa(steps),
+		"rapid.checks": strconv.Itoa(max(1, operations/(2*steps))), "rapid.steps": strconv.Itoa(steps),
 		"rapid.seed": strconv.FormatUint(harness.Seed(t)|1, 10), "rapid.nofailfile": "true",
 	})
 	rapid.Check(t, func(t *rapid.T) {
