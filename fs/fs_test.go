@@ -470,6 +470,36 @@ func TestRunsOfPiecesGoToTheirPlaces(t *testing.T) {
 	v.sound()
 }
 
+// What is done to a body for its own sake, before it is cut into crates and at a start, is no
+// write: a time that was set stays through one kill and the next.
+func TestSetTimeSurvivesKills(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	v.put("f", pattern(3*mib, 8))
+	v.wait()
+	h := v.open("f", unix.O_RDWR)
+	v.write(h, pattern(100, 9), 5000)
+	path := h.f.body.Path()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt(pattern(4096, 10), 2*mib) // as by a write that a crash cut off
+	must(t, errors.Join(err, f.Close()))
+	set := int64(1_200_000_000_000_000_000)
+	_, err = v.SetAttr(t.Context(), h.Ino(), nil, Change{Mtime: &set})
+	must(t, err)
+	was, err := os.Stat(path)
+	must(t, err)
+	time.Sleep(2 * time.Duration(stampSlack)) // so that what follows is later by any clock
+	must(t, v.complete(t.Context(), h.f))
+	v.restart()
+	if a, err := v.GetAttr(h.Ino()); err != nil || a.Mtime != set {
+		t.Errorf("mtime %d, want %d (%v)", a.Mtime, set, err)
+	}
+	// By which the next start judges. A commit, which may come by then, notes the time itself.
+	if is, err := os.Stat(path); err != nil || !is.ModTime().Equal(was.ModTime()) && is.ModTime().UnixNano() != set {
+		t.Errorf("the body was changed %v, and was %v before (%v)", is.ModTime(), was.ModTime(), err)
+	}
+}
+
 // The time of the last write is kept through kills, renames and the sealing, unless a
 // program sets another.
 func TestTimesSurvive(t *testing.T) {

@@ -306,8 +306,7 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 		f.mtime, f.timed = written, true
 	}
 	if !s.ro {
-		// After the look at its time, which this changes.
-		if err := b.ClearUnheld(); err != nil {
+		if err := b.Untimed(b.ClearUnheld); err != nil {
 			return err
 		}
 	}

@@ -122,24 +122,32 @@ func (s *FS) fetch(ctx context.Context, f *file, units []int64) (moved bool, err
 	if err != nil {
 		return false, err
 	}
-	for i, u := range units {
-		at := u * body.Unit
-		if _, held := f.body.Held(at, at+body.Unit); held || at >= f.record.Limit {
-			continue
+	err = f.body.Untimed(func() error {
+		for i, u := range units {
+			if err := f.keep(u, buf[i*body.Unit:]); err != nil {
+				return err
+			}
 		}
-		// Past the limit as it is now, which may have been lowered, there is nothing; and
-		// the body must not grow.
-		end := min(at+body.Unit, f.size)
-		p := buf[i*body.Unit:][:end-at]
-		if cut := f.record.Limit - at; cut < int64(len(p)) {
-			clear(p[cut:])
-		}
-		f.writes++
-		if err := f.body.Write(p, at); err != nil {
-			return false, err
-		}
+		return nil
+	})
+	return false, err
+}
+
+// keep puts a unit of the settled content into the body, unless that holds it or it does not
+// count any more. The caller holds the lock of the file.
+func (f *file) keep(unit int64, p []byte) error {
+	at := unit * body.Unit
+	if _, held := f.body.Held(at, at+body.Unit); held || at >= f.record.Limit {
+		return nil
 	}
-	return false, nil
+	// Past the limit as it is now, which may have been lowered, there is nothing; and
+	// the body must not grow.
+	p = p[:min(at+body.Unit, f.size)-at]
+	if cut := f.record.Limit - at; cut < int64(len(p)) {
+		clear(p[cut:])
+	}
+	f.writes++
+	return f.body.Write(p, at)
 }
 
 // needBody makes a body if the file has none; the caller holds its lock. whole: it
