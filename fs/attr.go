@@ -202,20 +202,38 @@ func (s *FS) setAttr(f *file, c Change) error {
 	if err != nil {
 		return err
 	}
+	counts := f.timed || c.Mtime != nil
 	f.timed = false
-	if c.Mtime != nil && f.body != nil && (f.record.Mtime != 0 || f.mark != nil) {
-		// The time of the last write counts no more, neither that in the record nor, once there
-		// is a record, that of the body.
-		r := f.record
-		r.Mtime = 0
-		if _, err := s.putBody(f, &r); err != nil {
+	if f.body != nil && counts {
+		if err := s.countInodes(f, in.Mtime); err != nil {
 			return err
 		}
-		f.record = r
 	}
 	if (chown || c.KillSUIDGID) && !in.IsDir() {
 		return s.dropCapability(f.ino)
 	}
+	return nil
+}
+
+// countInodes has the time of the last write that the inode has count at a start too, and no
+// other that the body or its record has.
+func (s *FS) countInodes(f *file, mtime int64) error {
+	if !f.recorded {
+		if err := f.body.Stamp(uint64(f.ino), 0); err != nil {
+			return err
+		}
+	}
+	if f.record.Mtime == 0 || f.record.Mtime == mtime {
+		return nil
+	}
+	r := f.record
+	r.Mtime = 0
+	if f.mark == nil || r.Settled {
+		if _, err := s.putBody(f, &r); err != nil {
+			return err
+		}
+	}
+	f.record = r
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 			to, refused = s.drawPatiently(ctx, pol, cost)
 		}
 	}
-	if err := s.recordPlaces(f, &in, to, refused, cost.size, changes); err != nil {
+	if err := s.recordPlaces(f, to, refused, cost.size, changes); err != nil {
 		return errors.Join(refused, err)
 	}
 	return refused
@@ -152,7 +152,7 @@ func (s *FS) makeRoom(ctx context.Context, f *file, c cost) bool {
 }
 
 // recordPlaces writes down what a commit came to.
-func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, size int64, changes uint64) error {
+func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.record
@@ -171,7 +171,7 @@ func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, si
 	case short != "":
 		a.State, a.Reason = Short, short
 	}
-	if !f.recorded && a.State == Pending && a.Reason == "" && f.stamp(in) == nil {
+	if !f.recorded && a.State == Pending && a.Reason == "" && f.body.Stamp(uint64(f.ino), f.written()) == nil {
 		// A first close that found room everywhere need not wait for its record: after a kill
 		// the body is served as it lies and is promised its space anew before anything else is.
 		f.record, f.committed, f.mark = r, changes, &a
@@ -188,16 +188,6 @@ func (s *FS) recordPlaces(f *file, in *names.Inode, to places, refused error, si
 	}
 	f.record, f.committed, f.mark, f.recorded = r, changes, nil, r.Planned
 	return nil
-}
-
-// stamp notes the time of the last write with the body. The caller holds the lock of the
-// file, and no commit of it is recorded.
-func (f *file) stamp(in *names.Inode) error {
-	at := f.written()
-	if at == 0 {
-		at = in.Mtime
-	}
-	return f.body.Stamp(uint64(f.ino), at)
 }
 
 // recordTx writes the record of a body, and what its last commit left to be written.

@@ -230,6 +230,9 @@ func (s *FS) promiseAgain(files []*file) {
 	case <-time.After(sealDelay): // by then the nodes are open
 	}
 	for _, f := range files {
+		if s.ctx.Err() != nil {
+			return
+		}
 		f.committing.Lock()
 		err := s.commitHeld(s.ctx, f)
 		f.committing.Unlock()
@@ -300,7 +303,7 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 	case cut:
 	case stamped && !r.Planned:
 		// A close was not recorded, and told the body when the last write before it was.
-		f.mtime, f.timed = written, written != in.Mtime
+		f.mtime, f.timed = written, written != 0
 	case written > max(in.Ctime, r.Mtime)+int64(stampSlack):
 		// The last writes had not been committed: their time is the file's.
 		f.mtime, f.timed = written, true

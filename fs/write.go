@@ -204,6 +204,9 @@ func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyR
 		err = b.Truncate(in.Size)
 	}
 	if err == nil {
+		err = b.Stamp(uint64(in.Ino), 0) // nothing is written yet
+	}
+	if err == nil {
 		_, err = s.putBody(f, &r)
 	}
 	if err != nil {

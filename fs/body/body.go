@@ -88,12 +88,16 @@ func (b *Body) Open() error {
 }
 
 // openFile is os.OpenFile for regular files, without asking whether they can be polled,
-// which costs five more system calls.
+// which costs five more system calls. Reading does not set the time of access, which is
+// Stamp's, unless the files are somebody else's.
 func openFile(path string, flags int) (*os.File, error) {
+	flags |= unix.O_CLOEXEC | unix.O_NOATIME
 	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o600)
+		fd, err := unix.Open(path, flags, 0o600)
 		switch {
 		case err == unix.EINTR:
+		case err == unix.EPERM && flags&unix.O_NOATIME != 0:
+			flags &^= unix.O_NOATIME
 		case err != nil:
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		default:
@@ -193,14 +197,18 @@ func (b *Body) Size() (int64, error) {
 // Roomy reports whether there may be room in the file that nothing was written to.
 func (b *Body) Roomy() bool { return b.roomy }
 
-// Stamp notes with the file, where it survives a kill, that its content was that of an
-// inode's last write at a time, in nanoseconds since the epoch.
+// Stamp notes with the file, where it survives a kill, that its content is that of an
+// inode's last write at a time, in nanoseconds since the epoch; 0 if the time that the
+// inode has is to count, until there is a write.
 func (b *Body) Stamp(ino uint64, at int64) error {
 	f, err := b.file()
 	if err != nil {
 		return err
 	}
 	ts := []unix.Timespec{stampOf(ino), unix.NsecToTimespec(at)}
+	if at == 0 {
+		ts[1] = ts[0] // a time of its own: filesystems don't keep every one that an inode may have
+	}
 	if err := unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH); err != nil {
 		return &os.PathError{Op: "set times", Path: b.Path(), Err: err}
 	}
@@ -214,7 +222,7 @@ func stampOf(ino uint64) unix.Timespec {
 }
 
 // Modified is when the data was last changed, in nanoseconds since the epoch: as Stamp has
-// said for this inode, or the filesystem.
+// said for this inode (0 as there), or the filesystem.
 func (b *Body) Modified(ino uint64) (at int64, stamped bool, err error) {
 	f, err := b.file()
 	if err != nil {
@@ -224,7 +232,13 @@ func (b *Body) Modified(ino uint64) (at int64, stamped bool, err error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, false, &os.PathError{Op: "stat", Path: b.Path(), Err: err}
 	}
-	return st.Mtim.Nano(), st.Atim == stampOf(ino), nil
+	if st.Atim != stampOf(ino) {
+		return st.Mtim.Nano(), false, nil
+	}
+	if st.Mtim == st.Atim {
+		return 0, true, nil
+	}
+	return st.Mtim.Nano(), true, nil
 }
 
 // Untimed runs do, which changes the file and nothing that a program has written: the times

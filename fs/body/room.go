@@ -110,9 +110,14 @@ func (b *Body) Punch(off, end int64) error {
 	if err != nil {
 		return err
 	}
-	if end = min(end, size); off >= end {
+	if off >= end {
 		return nil
 	}
+	if off >= size {
+		// Nothing to do but to have the filesystem note the time.
+		return b.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
+	}
+	end = min(end, size)
 	to := end
 	if end == size {
 		to = (end + Unit - 1) / Unit * Unit // all of the last block
