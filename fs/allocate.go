@@ -55,16 +55,20 @@ func (s *FS) allocate(ctx context.Context, f *file, mode uint32, off, n int64, k
 	err := s.change(ctx, f, units, func() (err error) {
 		switch mode {
 		case unix.FALLOC_FL_PUNCH_HOLE:
-			return f.body.Punch(off, end)
+			err = f.body.Punch(off, end)
 		case unix.FALLOC_FL_ZERO_RANGE:
 			err = f.body.Zero(off, end, keep)
 		default:
 			err = f.body.Allocate(off, end, keep)
 		}
-		if err == nil && !keep {
+		if err != nil {
+			return err
+		}
+		if !keep {
 			f.size = max(f.size, end)
 		}
-		return err
+		f.touch()
+		return nil
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return syscall.EOPNOTSUPP

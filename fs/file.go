@@ -31,7 +31,9 @@ type file struct {
 	mu sync.RWMutex
 	// body is nil while the settled content is all there is; the fields below belong to
 	// it.
-	body   *body.Body
+	body *body.Body
+	// kept says without mu whether there is a body. One comes only while the file is pinned.
+	kept   atomic.Bool
 	record bodyRecord // as in the ledger, but for what says otherwise
 	// mark, unless nil, is that of the last commit, which the ledger does not have yet, as
 	// little as it has what that changed in record.
@@ -86,27 +88,47 @@ func (s *FS) pinned(ino names.Ino) *file {
 }
 
 func (s *FS) unpin(f *file) {
-	f.mu.RLock()
-	b := f.body
-	f.mu.RUnlock()
 	s.mu.Lock()
 	f.pins--
 	last := f.pins == 0
-	// A body that appeared since is somebody's who had the file pinned, so pins was not 0.
-	if last && b == nil && s.files[f.ino] == f {
+	kept := f.kept.Load()
+	if last && !kept && s.files[f.ino] == f {
 		delete(s.files, f.ino)
 	}
 	if last {
 		s.reapLater(f.ino)
 	}
 	s.mu.Unlock()
-	if last && b != nil {
-		// Its descriptors are closed; the next use opens them again.
-		if err := b.Release(); err != nil {
-			s.log.WithError(err).WithField("body", b.Path()).Warn("close a body")
-		}
+	if last && kept {
+		s.rest(f)
 	}
 }
+
+// rest closes the descriptors of a body that nobody uses; the next use opens them again.
+func (s *FS) rest(f *file) {
+	f.mu.Lock() // whoever uses it from now on comes after this
+	defer f.mu.Unlock()
+	s.mu.Lock()
+	used := f.pins > 0
+	s.mu.Unlock()
+	if used || f.body == nil {
+		return
+	}
+	if err := f.body.Release(); err != nil {
+		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
+	}
+}
+
+// setBody makes a body that of the file, or with nil takes it from the file, whose lock the
+// caller holds.
+func (f *file) setBody(b *body.Body, r bodyRecord) {
+	f.body, f.record = b, r
+	f.mtime, f.timed = 0, false
+	f.kept.Store(b != nil)
+}
+
+// touch notes that a program has written. The caller holds the lock of the file.
+func (f *file) touch() { f.mtime, f.timed = names.Now(), true }
 
 // writing reports whether a handle has the file open for writing.
 func (s *FS) writing(f *file) bool {

@@ -263,7 +263,8 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 		return err
 	}
 	ino := in.Ino
-	f := &file{ino: ino, body: b, record: r, size: r.Size}
+	f := &file{ino: ino, size: r.Size}
+	f.setBody(b, r)
 	size, err := b.Size()
 	if err != nil {
 		return err

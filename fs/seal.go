@@ -127,7 +127,7 @@ func (s *FS) apply(f *file, c *change) error {
 	if err := f.body.Release(); err != nil {
 		s.log.WithError(err).WithField("body", f.body.Path()).Warn("close a body")
 	}
-	f.body, f.record = nil, bodyRecord{}
+	f.setBody(nil, bodyRecord{})
 	f.switches++
 	if err := s.finishSeal(f.ino, r, c.made); err != nil {
 		// The switch is made; the rest is owed, and is done before there is another body.

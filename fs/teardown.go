@@ -322,7 +322,8 @@ func (s *FS) forgetBody(f *file) error {
 	s.returnPlaces(f.record.Places)
 	err = f.body.Release()
 	s.drops.add(f.body.ID, pos)
-	f.body, f.record, f.mark = nil, bodyRecord{}, nil
+	f.setBody(nil, bodyRecord{})
+	f.mark = nil
 	f.switches++
 	return err
 }

@@ -35,6 +35,7 @@ func (s *FS) write(ctx context.Context, f *file, p []byte, off int64, killSUID b
 			return err
 		}
 		f.size = max(f.size, end)
+		f.touch()
 		return nil
 	})
 	if err != nil {
@@ -79,11 +80,7 @@ func (s *FS) change(ctx context.Context, f *file, units []int64, do func() error
 	}
 	f.writes++
 	f.changes++
-	if err := do(); err != nil {
-		return err
-	}
-	f.mtime, f.timed = names.Now(), true
-	return nil
+	return do()
 }
 
 // missing gives those of units that the body does not hold while the settled
@@ -170,8 +167,8 @@ func (s *FS) needBody(f *file, whole bool) error {
 	if err != nil {
 		return err
 	}
-	f.body, f.record, f.size, f.since = b, r, in.Size, time.Now()
-	f.mtime, f.timed = 0, false
+	f.setBody(b, r)
+	f.size, f.since = in.Size, time.Now()
 	// The file itself, new, is not synced.
 	f.changes, f.committed, f.writes, f.synced = 0, 0, 1, 0
 	f.switches++
@@ -252,7 +249,7 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) e
 	err := f.body.Truncate(size)
 	if err == nil {
 		f.size = size
-		f.mtime, f.timed = names.Now(), true
+		f.touch()
 	}
 	if f.record.Cutting {
 		// Done or given up: what is written from now on is not to be cut by a start.
