@@ -349,10 +349,7 @@ func TestSetUserID(t *testing.T) {
 		"a write": "printf x >> f", "a truncating open": ": > f", "a truncation": "truncate -s 3 f", "a write in place": "printf x | dd of=f conv=notrunc status=none",
 	} {
 		reset()
-		cmd := exec.Command("sh", "-c", script)
-		cmd.Dir = v.mnt()
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := v.asNobody(script).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", what, err, out)
 		}
 		if mode() != 0o777 {
@@ -375,6 +372,14 @@ func TestSetUserID(t *testing.T) {
 }
 
 // The owner is who makes it; the group is the directory's if that says so.
+// asNobody is a script run in the mount by another user. It goes there itself: a child that
+// is to begin there holds up this process, which serves the mount, until it is answered.
+func (v *vault) asNobody(script string) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", `cd "$0" || exit; `+script, v.mnt())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd
+}
+
 func TestOwners(t *testing.T) {
 	needOtherUsers(t)
 	v := newVault(t, Options{AllowOther: true})
@@ -382,9 +387,7 @@ func TestOwners(t *testing.T) {
 	v.must(os.Mkdir(v.path("d"), 0o755))
 	v.must(os.Chown(v.path("d"), 65534, 100))
 	v.must(unix.Chmod(v.path("d"), 0o2775))
-	cmd := exec.Command("sh", "-c", "umask 027; mkdir d/e && : > d/f && ln -s x d/l && mkfifo d/p; : > g")
-	cmd.Dir = v.mnt()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd := v.asNobody("umask 027; mkdir d/e && : > d/f && ln -s x d/l && mkfifo d/p; : > g")
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
 		t.Errorf("the root, which is root's: %v, %s", err, out)
 	}
