@@ -34,6 +34,16 @@ func (a *atimes) of(in names.Inode) int64 {
 	return in.Atime
 }
 
+// due reports whether reading an inode now sets its access time.
+func (a *atimes) due(ino names.Ino, was seen, now int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t, ok := a.noted[ino]; ok {
+		was.atime = t
+	}
+	return was.atime <= was.changed || now-was.atime >= int64(atimeAge)
+}
+
 // note sets the access time of an inode.
 func (a *atimes) note(ino names.Ino, t int64) {
 	a.mu.Lock()
@@ -52,25 +62,44 @@ func (a *atimes) drop(ino names.Ino) {
 	delete(a.noted, ino)
 }
 
+// seen is what tells whether reading an inode sets its access time, in nanoseconds since the
+// epoch.
+type seen struct {
+	changed int64 // when it was last changed
+	atime   int64 // in the namespace
+}
+
+// seenOf is for an inode with what was written to it since; the caller holds the lock of the
+// file, unless there is none.
+func seenOf(in names.Inode, f *file) seen {
+	was := seen{max(in.Mtime, in.Ctime), in.Atime}
+	if f != nil {
+		was.changed = max(was.changed, f.written())
+	}
+	return was
+}
+
 // Accessed notes that an inode is read now, and reports whether that changed its access
 // time.
 func (s *FS) Accessed(ino names.Ino) bool {
-	if s.ro {
-		return false
-	}
 	in, err := s.tree.Get(ino)
 	if err != nil {
 		return false // the read says what is wrong
 	}
-	changed := max(in.Mtime, in.Ctime)
-	if f := s.pinned(ino); f != nil {
-		f.mu.RLock()
-		changed = max(changed, f.written())
-		f.mu.RUnlock()
-		s.unpin(f)
+	f := s.pinned(ino)
+	if f == nil {
+		return s.accessed(ino, seenOf(in, nil))
 	}
-	now, was := names.Now(), s.atimes.of(in)
-	if was > changed && now-was < int64(atimeAge) {
+	f.mu.RLock()
+	was := seenOf(in, f)
+	f.mu.RUnlock()
+	s.unpin(f)
+	return s.accessed(ino, was)
+}
+
+func (s *FS) accessed(ino names.Ino, was seen) bool {
+	now := names.Now()
+	if s.ro || !s.atimes.due(ino, was, now) {
 		return false
 	}
 	s.atimes.note(ino, now)

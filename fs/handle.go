@@ -14,12 +14,15 @@ import (
 // Handle is an open file. Its methods may be called concurrently, but for Release,
 // which is the last.
 type Handle struct {
-	s        *FS
-	f        *file
-	flags    uint32 // of open(2)
-	write    bool
-	read     atomic.Bool // something was
-	released atomic.Bool
+	s     *FS
+	f     *file
+	flags uint32 // of open(2)
+	write bool
+	read  atomic.Bool // something was
+	// changed and atime are what the last read found: when the inode had been changed and
+	// read before it, in nanoseconds since the epoch.
+	changed, atime atomic.Int64
+	released       atomic.Bool
 }
 
 // Open opens a regular file. flags are those of open(2); O_TRUNC cuts it.
@@ -91,8 +94,16 @@ func (h *Handle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if !h.read.Load() {
 		h.read.Store(true)
 	}
-	return h.s.read(ctx, h.f, p, off)
+	n, seen, err := h.s.read(ctx, h.f, p, off)
+	if err == nil {
+		h.changed.Store(seen.changed)
+		h.atime.Store(seen.atime)
+	}
+	return n, err
 }
+
+// Accessed notes that what ReadAt gave was read now.
+func (h *Handle) Accessed() { h.s.accessed(h.f.ino, seen{h.changed.Load(), h.atime.Load()}) }
 
 // WriteAt puts p at off. killSUID clears the bits that an unprivileged write clears.
 func (h *Handle) WriteAt(ctx context.Context, p []byte, off int64, killSUID bool) (int, error) {

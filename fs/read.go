@@ -12,11 +12,11 @@ import (
 
 // read fills p from a file and gives the number of bytes, fewer only at its end.
 // What is being written at the same time is seen as it was before or after.
-func (s *FS) read(ctx context.Context, f *file, p []byte, off int64) (int, error) {
+func (s *FS) read(ctx context.Context, f *file, p []byte, off int64) (int, seen, error) {
 	for try := 0; ; try++ {
-		n, moved, err := s.readOnce(ctx, f, p, off)
+		n, was, moved, err := s.readOnce(ctx, f, p, off)
 		if err == nil || !moved || try == readRetries || ctx.Err() != nil {
-			return n, err
+			return n, was, err
 		}
 	}
 }
@@ -29,13 +29,14 @@ type gap struct {
 
 // readOnce also reports whether an error may come from the content having been
 // switched meanwhile. No lock is held while the nodes are read.
-func (s *FS) readOnce(ctx context.Context, f *file, p []byte, off int64) (n int, moved bool, err error) {
+func (s *FS) readOnce(ctx context.Context, f *file, p []byte, off int64) (n int, was seen, moved bool, err error) {
 	f.mu.RLock()
 	in, err := s.tree.Get(f.ino)
 	if err != nil {
 		f.mu.RUnlock()
-		return 0, false, err
+		return 0, was, false, err
 	}
+	was = seenOf(in, f)
 	switches, size, limit := f.switches, in.Size, in.Size
 	var gaps []gap
 	if b := f.body; b != nil {
@@ -48,7 +49,7 @@ func (s *FS) readOnce(ctx context.Context, f *file, p []byte, off int64) (n int,
 				gaps = append(gaps, gap{part, at})
 			} else if err = b.ReadAt(part, at); err != nil {
 				f.mu.RUnlock()
-				return 0, false, err
+				return 0, was, false, err
 			}
 			at += run
 		}
@@ -64,10 +65,10 @@ func (s *FS) readOnce(ctx context.Context, f *file, p []byte, off int64) (n int,
 			if now, e := s.tree.Get(f.ino); e == nil && now.List != in.List {
 				moved = true
 			}
-			return 0, moved, err
+			return 0, was, moved, err
 		}
 	}
-	return n, false, nil
+	return n, was, false, nil
 }
 
 func clamp(n int, left int64) int {

@@ -80,8 +80,8 @@ func (r *raw) Read(_ <-chan struct{}, in *fuse.ReadIn, p []byte) (fuse.ReadResul
 	if err != nil {
 		return nil, r.status("read", h.Ino(), err)
 	}
-	if !h.Quiet() {
-		r.accessed(h.Ino())
+	if r.atime && !h.Quiet() {
+		h.Accessed()
 	}
 	return fuse.ReadResultData(p[:n]), fuse.OK
 }

@@ -67,6 +67,17 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Prefetch gets the first block now, however long that takes, and has the first Read say how
+// it went. It saves who opens the crate on behalf of others one change of goroutines.
+func (r *Reader) Prefetch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx := r.ctx
+	r.ctx = context.WithoutCancel(ctx)
+	r.err = r.next()
+	r.ctx = ctx
+}
+
 // WriteTo spares the copy that Read makes.
 func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	r.mu.Lock()

@@ -27,7 +27,11 @@ func (s *Store) OpenUnverified(ctx context.Context, id store.CrateID, offset, le
 func (s *Store) open(ctx context.Context, id store.CrateID, offset, length int64, how care) (io.ReadCloser, error) {
 	const op = "open crate"
 	r, err := do(ctx, s, op, toRead, closeLate, func() (*blocks.Reader, error) {
-		return s.reader(ctx, op, id, offset, length, how)
+		r, err := s.reader(ctx, op, id, offset, length, how)
+		if err == nil && length <= store.BlockSize {
+			r.Prefetch()
+		}
+		return r, err
 	})
 	if err != nil {
 		return nil, err
