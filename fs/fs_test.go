@@ -619,6 +619,41 @@ func TestTimesSurvive(t *testing.T) {
 	same("sealed and killed", set)
 }
 
+// A crate that is made anew is no write: the time of the last one stays.
+func TestRenewedContentKeepsItsTime(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	p := pattern(mib+103, 1)
+	v.put("f", p)
+	v.wait()
+	in, err := v.find("f")
+	must(t, err)
+	set := int64(1_200_000_000_999_999_999)
+	_, err = v.SetAttr(t.Context(), in.Ino, nil, Change{Mtime: &set})
+	must(t, err)
+	in, err = v.find("f")
+	must(t, err)
+	must(t, v.eachCrate(in.List, func(c store.CrateID) error { return v.renew(t.Context(), in.Ino, c) }))
+	if now, err := v.find("f"); err != nil || now.List == 0 {
+		t.Fatalf("%+v, %v", now, err)
+	}
+	for _, when := range []string{"copied", "killed", "sealed"} {
+		if a, err := v.GetAttr(in.Ino); err != nil || a.Mtime != set {
+			t.Errorf("%s: mtime %d, want %d (%v)", when, a.Mtime, set, err)
+		}
+		switch when {
+		case "copied":
+			v.restart()
+		case "killed":
+			v.wait()
+		}
+	}
+	if now, err := v.find("f"); err != nil || now.List == in.List {
+		t.Errorf("it was not sealed anew (%v)", err)
+	}
+	v.expect("f", p)
+	v.sound()
+}
+
 // What is written to a file that stays open is copied when it gets old, once.
 func TestOpenFilesAreCopiedInTime(t *testing.T) {
 	v := newVault(t, 1, 64*mib)
