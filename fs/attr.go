@@ -179,6 +179,7 @@ func (s *FS) setAttr(f *file, c Change) error {
 		return nil
 	}
 	if c.Atime != nil {
+		f.atimesSet.Add(1)
 		s.atimes.drop(f.ino)
 	}
 	in, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
@@ -218,10 +219,8 @@ func (s *FS) setAttr(f *file, c Change) error {
 // countInodes has the time of the last write that the inode has count at a start too, and no
 // other that the body or its record has.
 func (s *FS) countInodes(f *file, mtime int64) error {
-	if !f.recorded {
-		if err := f.body.Stamp(uint64(f.ino), 0); err != nil {
-			return err
-		}
+	if err := f.body.Stamp(uint64(f.ino), 0); err != nil {
+		return err
 	}
 	if f.record.Mtime == 0 || f.record.Mtime == mtime {
 		return nil

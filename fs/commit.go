@@ -171,7 +171,8 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 	case short != "":
 		a.State, a.Reason = Short, short
 	}
-	if !f.recorded && a.State == Pending && a.Reason == "" && f.body.Stamp(uint64(f.ino), f.written()) == nil {
+	stamped := f.body.Stamp(uint64(f.ino), f.written()) == nil // else the filesystem's time is nearly that
+	if !f.recorded && a.State == Pending && a.Reason == "" && stamped {
 		// A first close that found room everywhere need not wait for its record: after a kill
 		// the body is served as it lies and is promised its space anew before anything else is.
 		f.record, f.committed, f.mark = r, changes, &a

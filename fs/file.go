@@ -22,6 +22,8 @@ type file struct {
 	// bare: the inode was made with this and has had no extended attributes since. The
 	// kernel asks for them before the first write.
 	bare atomic.Bool
+	// atimesSet counts how often a program has set the access time, while this is in use.
+	atimesSet atomic.Uint32
 
 	// sealing is held by whoever seals this file, committing by whoever draws space for
 	// it. They are taken in this order, before mu, and held over I/O, which mu is not.

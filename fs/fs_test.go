@@ -559,6 +559,26 @@ func TestTimesThroughKills(t *testing.T) {
 			defer f.mu.Unlock()
 			must(v.t, v.needBody(f, false))
 		}},
+		{"written, and given another name", func(v *vault, h *Handle) {
+			pause()
+			must(v.t, v.Rename(names.Root, "f", names.Root, "g", 0))
+		}},
+		{"written after a commit, a set time and before a change of the names", func(v *vault, h *Handle) {
+			must(v.t, h.Fsync(v.t.Context()))
+			set(v, h, past)
+			pause()
+			v.write(h, pattern(100, 2), 5000)
+			pause()
+			_, err := v.Link(h.Ino(), names.Root, "g")
+			must(v.t, err)
+		}},
+		{"a power cut", func(v *vault, h *Handle) {
+			must(v.t, h.Fsync(v.t.Context()))
+			pause()
+			v.write(h, pattern(100, 2), 2*mib) // which the cut takes away
+			pause()
+			v.cutPower()
+		}},
 		{"a hole past the end", func(v *vault, h *Handle) {
 			set(v, h, past)
 			pause()

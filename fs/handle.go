@@ -22,7 +22,9 @@ type Handle struct {
 	// changed and atime are what the last read found: when the inode had been changed and
 	// read before it, in nanoseconds since the epoch.
 	changed, atime atomic.Int64
-	released       atomic.Bool
+	// atimesSet is how often programs had set the access time when the file was opened.
+	atimesSet uint32
+	released  atomic.Bool
 }
 
 // Open opens a regular file. flags are those of open(2); O_TRUNC cuts it.
@@ -73,7 +75,7 @@ func (s *FS) open(ino names.Ino, flags uint32) *Handle {
 		f.writers++
 		s.mu.Unlock()
 	}
-	return &Handle{s: s, f: f, flags: flags, write: write}
+	return &Handle{s: s, f: f, flags: flags, write: write, atimesSet: f.atimesSet.Load()}
 }
 
 // Ino is the inode of the file.
@@ -82,8 +84,11 @@ func (h *Handle) Ino() names.Ino { return h.f.ino }
 // Quiet reports whether reads leave the access time as it is: O_NOATIME.
 func (h *Handle) Quiet() bool { return h.flags&unix.O_NOATIME != 0 }
 
-// Unread reports whether the file was opened to be read, and nothing was read by ReadAt.
-func (h *Handle) Unread() bool { return !h.write && !h.read.Load() }
+// Unread reports whether the file was opened to be read, and nothing was read by ReadAt, nor
+// has a program set the access time since.
+func (h *Handle) Unread() bool {
+	return !h.write && !h.read.Load() && h.f.atimesSet.Load() == h.atimesSet
+}
 
 // ReadAt fills p from off and gives the number of bytes, fewer only at the end of the
 // file.

@@ -302,15 +302,18 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 	}
 	switch {
 	case cut:
-	case stamped && !r.Planned:
-		// A close was not recorded, and told the body when the last write before it was.
+	case stamped:
 		f.mtime, f.timed = written, written != 0
 	case written > max(in.Ctime, r.Mtime)+int64(stampSlack):
-		// The last writes had not been committed: their time is the file's.
+		// A body of an earlier release, or on a filesystem that does not keep the stamp: this
+		// says only that the last writes came after whatever else changed the inode.
 		f.mtime, f.timed = written, true
 	}
 	if !s.ro {
-		if err := b.Untimed(b.ClearUnheld); err != nil {
+		if err := b.ClearUnheld(); err != nil {
+			return err
+		}
+		if err := b.Stamp(uint64(ino), f.written()); err != nil {
 			return err
 		}
 	}

@@ -181,7 +181,7 @@ func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyR
 	if whole && in.Size == 0 {
 		// A blank that somebody took away is made up for like one that never was.
 		if b = s.blanks.claim(in.Ino); b != nil {
-			switch err := b.Open(); {
+			switch err := b.Stamp(uint64(in.Ino), 0); {
 			case err == nil:
 				return b, bodyRecord{Body: b.ID, Whole: true}, nil
 			case errors.Is(err, syscall.ENFILE):

@@ -159,7 +159,7 @@ var openOps = map[string]func(s *side, fd int, op modelOp) outcome{
 		}
 		var st unix.Stat_t
 		err := unix.Fstat(fd, &st)
-		return outcome{err: err, text: modelTime(st.Mtim) + " " + op.setAtime(&st)}
+		return outcome{err: err, text: modified(&st) + " " + op.setAtime(&st)}
 	},
 	"fsetxattr": func(_ *side, fd int, op modelOp) outcome {
 		return failing(unix.Fsetxattr(fd, string(op.To), op.value(), op.Flags))

@@ -69,7 +69,7 @@ var nameOps = map[string]func(s *side, op modelOp) outcome{
 		}
 		var st unix.Stat_t
 		err = unix.Lstat(s.path(op.Path), &st)
-		return outcome{err: err, text: modelTime(st.Mtim) + " " + op.setAtime(&st)}
+		return outcome{err: err, text: modified(&st) + " " + op.setAtime(&st)}
 	},
 	"setxattr": func(s *side, op modelOp) outcome {
 		return failing(unix.Lsetxattr(s.path(op.Path), string(op.To), op.value(), op.Flags))

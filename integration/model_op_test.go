@@ -120,20 +120,22 @@ func modelTime(t unix.Timespec) string {
 	return "recent"
 }
 
-// pipeTimes stands for the time of the last write of a FIFO, of which FUSE tells nobody.
-const pipeTimes = "whenever"
+// modified is when something was last written; of writes to a FIFO FUSE tells nobody.
+func modified(st *unix.Stat_t) string {
+	if st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		return "whenever"
+	}
+	return modelTime(st.Mtim)
+}
 
 // attributes are what must be equal of two inodes. The size of a directory is its
 // filesystem's business.
 func attributes(st *unix.Stat_t) string {
-	size, modified := st.Size, modelTime(st.Mtim)
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
+	size := st.Size
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		size = 0
-	case unix.S_IFIFO:
-		modified = pipeTimes
 	}
-	return fmt.Sprintf("mode %o size %d links %d owner %d:%d device %x modified %s", st.Mode, size, st.Nlink, st.Uid, st.Gid, st.Rdev, modified)
+	return fmt.Sprintf("mode %o size %d links %d owner %d:%d device %x modified %s", st.Mode, size, st.Nlink, st.Uid, st.Gid, st.Rdev, modified(st))
 }
 
 func statted(err error, st *unix.Stat_t) outcome {

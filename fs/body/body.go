@@ -205,14 +205,11 @@ func (b *Body) Stamp(ino uint64, at int64) error {
 	if err != nil {
 		return err
 	}
-	ts := []unix.Timespec{stampOf(ino), unix.NsecToTimespec(at)}
+	stamp, mtime := stampOf(ino), unix.NsecToTimespec(at)
 	if at == 0 {
-		ts[1] = ts[0] // a time of its own: filesystems don't keep every one that an inode may have
+		mtime = stamp // a time of its own: filesystems don't keep every one that an inode may have
 	}
-	if err := unix.UtimesNanoAt(int(f.Fd()), "", ts, unix.AT_EMPTY_PATH); err != nil {
-		return &os.PathError{Op: "set times", Path: b.Path(), Err: err}
-	}
-	return nil
+	return b.setTimes(f, stamp, mtime)
 }
 
 // stampOf is the time of last access that tells a stamp: one that no file has by itself, and
@@ -252,10 +249,12 @@ func (b *Body) Untimed(do func() error) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return &os.PathError{Op: "stat", Path: b.Path(), Err: err}
 	}
-	if err := do(); err != nil {
-		return err
-	}
-	if err := unix.UtimesNanoAt(int(f.Fd()), "", []unix.Timespec{st.Atim, st.Mtim}, unix.AT_EMPTY_PATH); err != nil {
+	err = do()
+	return errors.Join(err, b.setTimes(f, st.Atim, st.Mtim))
+}
+
+func (b *Body) setTimes(f *os.File, atime, mtime unix.Timespec) error {
+	if err := unix.UtimesNanoAt(int(f.Fd()), "", []unix.Timespec{atime, mtime}, unix.AT_EMPTY_PATH); err != nil {
 		return &os.PathError{Op: "set times", Path: b.Path(), Err: err}
 	}
 	return nil

@@ -81,7 +81,11 @@ func do[T any](ctx context.Context, s *Store, op string, n need, late func(T), c
 	if err := s.enter(op, n); err != nil {
 		return none, err
 	}
-	v, err := bounded(ctx, abandonAfter, func() (T, error) {
+	grace := abandonAfter
+	if n == toRead {
+		grace = 0 // there is nothing to undo
+	}
+	v, err := bounded(ctx, grace, func() (T, error) {
 		defer s.busy.Done()
 		if err := s.present(op); err != nil {
 			return none, err
