@@ -310,7 +310,7 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 		f.mtime, f.timed = written, true
 	}
 	if !s.ro {
-		if err := b.ClearUnheld(); err != nil {
+		if err := b.Untimed(uint64(ino), b.ClearUnheld); err != nil {
 			return err
 		}
 		if err := b.Stamp(uint64(ino), f.written()); err != nil {

@@ -119,7 +119,7 @@ func (s *FS) fetch(ctx context.Context, f *file, units []int64) (moved bool, err
 	if err != nil {
 		return false, err
 	}
-	err = f.body.Untimed(func() error {
+	err = f.body.Untimed(uint64(f.ino), func() error {
 		for i, u := range units {
 			if err := f.keep(u, buf[i*body.Unit:]); err != nil {
 				return err

@@ -221,36 +221,58 @@ func stampOf(ino uint64) unix.Timespec {
 // Modified is when the data was last changed, in nanoseconds since the epoch: as Stamp has
 // said for this inode (0 as there), or the filesystem.
 func (b *Body) Modified(ino uint64) (at int64, stamped bool, err error) {
-	f, err := b.file()
+	st, err := b.stat()
 	if err != nil {
 		return 0, false, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, false, &os.PathError{Op: "stat", Path: b.Path(), Err: err}
+	mtime := st.Mtim
+	switch {
+	case st.Atim == stampOf(ino):
+	case st.Atim.Sec >= untimedFor: // a kill came amid Untimed
+		mtime = unix.Timespec{Sec: st.Atim.Sec - untimedFor, Nsec: st.Atim.Nsec}
+	default:
+		return mtime.Nano(), false, nil
 	}
-	if st.Atim != stampOf(ino) {
-		return st.Mtim.Nano(), false, nil
-	}
-	if st.Mtim == st.Atim {
+	if mtime == stampOf(ino) {
 		return 0, true, nil
 	}
-	return st.Mtim.Nano(), true, nil
+	return mtime.Nano(), true, nil
 }
 
-// Untimed runs do, which changes the file and nothing that a program has written: the times
-// that Modified looks at stay.
-func (b *Body) Untimed(do func() error) error {
+// untimedFor, in seconds, is added to the time of the last write while that is kept in the
+// place of the time of last access: some 300 years, past any time of that.
+const untimedFor = 300 * 365 * 24 * 3600
+
+// Untimed runs do, which changes the file and nothing that a program has written: what
+// Modified tells stays, also through a kill amid it.
+func (b *Body) Untimed(ino uint64, do func() error) error {
 	f, err := b.file()
 	if err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return &os.PathError{Op: "stat", Path: b.Path(), Err: err}
+	st, err := b.stat()
+	if err != nil {
+		return err
+	}
+	if st.Atim == stampOf(ino) {
+		kept := unix.Timespec{Sec: st.Mtim.Sec + untimedFor, Nsec: st.Mtim.Nsec}
+		if err := b.setTimes(f, kept, unix.Timespec{Nsec: unix.UTIME_OMIT}); err != nil {
+			return err
+		}
 	}
 	err = do()
 	return errors.Join(err, b.setTimes(f, st.Atim, st.Mtim))
+}
+
+func (b *Body) stat() (st unix.Stat_t, err error) {
+	f, err := b.file()
+	if err != nil {
+		return st, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return st, &os.PathError{Op: "stat", Path: b.Path(), Err: err}
+	}
+	return st, nil
 }
 
 func (b *Body) setTimes(f *os.File, atime, mtime unix.Timespec) error {
@@ -262,15 +284,8 @@ func (b *Body) setTimes(f *os.File, atime, mtime unix.Timespec) error {
 
 // Blocks is how much of the data lies on the disk, in units of 512 bytes.
 func (b *Body) Blocks() (int64, error) {
-	f, err := b.file()
-	if err != nil {
-		return 0, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: b.Path(), Err: err}
-	}
-	return st.Blocks, nil
+	st, err := b.stat()
+	return st.Blocks, err
 }
 
 // Held gives the length of the run of bytes from off, up to end, that lies wholly

@@ -247,3 +247,40 @@ func TestRecycledBodiesAreEmpty(t *testing.T) {
 		t.Fatal("one file is two bodies")
 	}
 }
+
+// A body tells when its inode was last written, whatever else was done to it, also amid
+// that, and the filesystem's time from the next write on.
+func TestModified(t *testing.T) {
+	const ino = 7
+	for _, at := range []int64{0, 1_200_000_000_999_999_999} {
+		b := mustCreate(t, openDir(t), false)
+		tells := func(when string, want int64) {
+			t.Helper()
+			if got, stamped, err := b.Modified(ino); got != want || !stamped || err != nil {
+				t.Errorf("%s: %d, %v, %v; want %d", when, got, stamped, err, want)
+			}
+		}
+		must(t, b.Write(page(1), 0))
+		must(t, b.Stamp(ino, at))
+		tells("stamped", at)
+		must(t, b.ReadAt(make([]byte, Unit), 0))
+		tells("read", at)
+		must(t, b.Untimed(ino, func() error {
+			must(t, b.Write(page(2), Unit))
+			tells("a kill amid filling", at)
+			return b.Untimed(ino, func() error { // by the next start
+				must(t, b.Write(page(3), Unit))
+				tells("a kill of the start after it", at)
+				return nil
+			})
+		}))
+		tells("filled", at)
+		must(t, b.Write(page(4), 0))
+		if got, stamped, err := b.Modified(ino); got <= at || !stamped || err != nil {
+			t.Errorf("written: %d, %v, %v", got, stamped, err)
+		}
+		if _, stamped, err := b.Modified(ino + 1); stamped || err != nil {
+			t.Errorf("what was said for one inode counts for another (%v)", err)
+		}
+	}
+}
