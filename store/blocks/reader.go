@@ -40,6 +40,7 @@ type Reader struct {
 	offset int64  // of what follows ready
 	end    int64
 	err    error // sticks
+	ahead  bool  // what is ready, or err, is Prefetch's
 	closed bool
 }
 
@@ -56,9 +57,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if len(r.ready) == 0 && r.err == nil {
-		r.err = r.next()
-	}
+	r.fill()
 	if len(r.ready) == 0 {
 		return 0, r.err
 	}
@@ -74,8 +73,22 @@ func (r *Reader) Prefetch() {
 	defer r.mu.Unlock()
 	ctx := r.ctx
 	r.ctx = context.WithoutCancel(ctx)
-	r.err = r.next()
+	r.err, r.ahead = r.next(), true
 	r.ctx = ctx
+}
+
+// fill sees to it that there is something to give, or an error. What Prefetch got is not given
+// any more once the context has ended: who asks may have lost the right to it.
+func (r *Reader) fill() {
+	if r.ahead {
+		r.ahead = false
+		if err := context.Cause(r.ctx); err != nil {
+			r.ready, r.err = nil, Ended(r.op, r.c.ID, err)
+		}
+	}
+	if len(r.ready) == 0 && r.err == nil {
+		r.err = r.next()
+	}
 }
 
 // WriteTo spares the copy that Read makes.
@@ -84,9 +97,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	defer r.mu.Unlock()
 	var total int64
 	for {
-		if len(r.ready) == 0 && r.err == nil {
-			r.err = r.next()
-		}
+		r.fill()
 		if len(r.ready) == 0 {
 			if r.err == io.EOF {
 				return total, nil
