@@ -33,21 +33,32 @@ func call[T any](ctx context.Context, n *node, h *handle, limit time.Duration, o
 	fn func(context.Context, store.Store) (T, error), late func(T, error)) (T, error) {
 	var zero T
 	r := n.r
-	ctx, cancel, err := n.admit(ctx, h, limit, op)
-	if err != nil {
-		return zero, err
+	if h == nil {
+		return zero, n.unavailable(op, "it is not there", nil)
 	}
-	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return zero, n.unavailable(op, "", err)
+	}
+	r.mu.Lock()
+	if h.calls >= MaxCalls {
+		r.mu.Unlock()
+		return zero, n.unavailable(op, fmt.Sprintf("%d calls to it are under way already", MaxCalls), nil)
+	}
+	h.calls++
 	type result struct {
 		v   T
 		err error
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
 	done := make(chan result)
 	gone := make(chan struct{})
-	r.mu.Lock()
 	r.background(func() {
 		v, err := fn(ctx, h.st)
-		n.dismiss(h)
+		r.mu.Lock()
+		h.calls--
+		r.mu.Unlock()
 		select {
 		case done <- result{v, err}:
 		case <-gone:
@@ -72,46 +83,6 @@ func call[T any](ctx context.Context, n *node, h *handle, limit time.Duration, o
 		close(gone)
 		return zero, n.unavailable(op, "no answer within "+limit.String(), errors.Join(errNoAnswer, ctx.Err()))
 	}
-}
-
-// callHere is call for a goroutine that nobody waits for: fn runs in it, however long it
-// takes to heed the end of its context.
-func callHere[T any](ctx context.Context, n *node, h *handle, limit time.Duration, op string,
-	fn func(context.Context, store.Store) (T, error)) (T, error) {
-	ctx, cancel, err := n.admit(ctx, h, limit, op)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	defer cancel()
-	defer n.dismiss(h)
-	return fn(ctx, h.st)
-}
-
-// admit counts a call to the node's store, until dismiss, and gives the context for it, which
-// ends after limit and with the handle.
-func (n *node) admit(ctx context.Context, h *handle, limit time.Duration, op string) (context.Context, func(), error) {
-	if h == nil {
-		return nil, nil, n.unavailable(op, "it is not there", nil)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, nil, n.unavailable(op, "", err)
-	}
-	n.r.mu.Lock()
-	defer n.r.mu.Unlock()
-	if h.calls >= MaxCalls {
-		return nil, nil, n.unavailable(op, fmt.Sprintf("%d calls to it are under way already", MaxCalls), nil)
-	}
-	h.calls++
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	stop := context.AfterFunc(h.ctx, cancel)
-	return ctx, func() { stop(); cancel() }, nil
-}
-
-func (n *node) dismiss(h *handle) {
-	n.r.mu.Lock()
-	defer n.r.mu.Unlock()
-	h.calls--
 }
 
 // callPatience is what a call may take to heed the end of its context.

@@ -153,13 +153,9 @@ func (f *fetch) hedge(ctx context.Context) {
 }
 
 // stuck reports whether nobody has anything to expect any more: nodes that go on sending
-// are waited for, for who asks again, and so is a local node that is busy, as long as it may
-// be.
+// are waited for, for who asks again, and so is a local node that is busy.
 func (f *fetch) stuck() bool {
 	now := time.Since(f.begun)
-	if now > 2*FetchLimit {
-		return true
-	}
 	for _, a := range f.asked {
 		if now < ReadLimit || !a.late || now < time.Duration(a.moved.Load())+HedgeAfter {
 			return false
@@ -237,8 +233,7 @@ func (r *Router) candidates(m *Manifest, not *node) []candidate {
 	return out[:min(len(out), ReadSources)]
 }
 
-// askFor asks one node for the block; the answer comes into f.answers, where nobody may wait
-// for it any more.
+// askFor asks one node for the block; the answer comes into f.answers.
 func (r *Router) askFor(ctx context.Context, f *fetch, a *asking) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -257,9 +252,11 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	var began atomic.Bool
 	s := a.n.clockIn()
-	data, err := callHere(ctx, a.n, a.h, FetchLimit, opRead, func(ctx context.Context, st store.Store) ([]byte, error) {
+	data, err := call(ctx, a.n, a.h, FetchLimit, opRead, func(ctx context.Context, st store.Store) ([]byte, error) {
+		began.Store(true)
+		defer leave() // not before it is over, be it abandoned or not
 		length := store.BlockLen(f.m.Size, i)
 		var rc io.ReadCloser
 		var err error
@@ -279,7 +276,10 @@ func (r *Router) askNode(ctx context.Context, f *fetch, a *asking) ([]byte, erro
 			return nil, brokeOff(id, err)
 		}
 		return data, nil
-	})
+	}, nil)
+	if !began.Load() {
+		leave()
+	}
 	a.n.clockOut(&s, int64(len(data)), err)
 	if err != nil {
 		return nil, err
