@@ -66,7 +66,8 @@ func (d *Dir) Create(whole bool) (b *Body, err error) {
 	return b, nil
 }
 
-// Blank makes an empty whole body ahead of use. Open must come before it is used.
+// Blank makes an empty whole body ahead of use. Stamp comes first when it is used: an error
+// says that the file is not there, or can't be.
 func (d *Dir) Blank() (*Body, error) {
 	b := &Body{dir: d, whole: true, ID: d.spare()}
 	if !b.ID.IsZero() {
@@ -78,13 +79,6 @@ func (d *Dir) Blank() (*Body, error) {
 		return nil, err
 	}
 	return b, f.Close()
-}
-
-// Open opens the data of a body, which every use does by itself: an error says that the
-// file is not there, or can't be used.
-func (b *Body) Open() error {
-	_, err := b.file()
-	return err
 }
 
 // openFile is os.OpenFile for regular files, without asking whether they can be polled,
@@ -183,15 +177,8 @@ func (b *Body) Path() string { return b.dir.Path(b.ID) }
 
 // Size is the length of the data in bytes, which is that of the inode.
 func (b *Body) Size() (int64, error) {
-	f, err := b.file()
-	if err != nil {
-		return 0, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.Size(), nil
+	st, err := b.stat()
+	return st.Size, err
 }
 
 // Roomy reports whether there may be room in the file that nothing was written to.
