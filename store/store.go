@@ -90,10 +90,22 @@ type Receipt struct {
 	// Sums are the checksums of the stored bytes, computed by the leaf.
 	Sums Checksums
 	Time time.Time
+	// Position is the store's when the crate was there, or a later one; zero: it keeps none.
+	Position Position
 	// Address and Fingerprint say how to reach a leaf that is remote; both are empty
 	// for a local one.
 	Address     string
 	Fingerprint string
+}
+
+// Position tells how far the crates of a store have come, for the owner who asks. Each
+// change of them, a crate put or discarded or a mount fenced, makes Count greater and draws
+// Mark anew at random, before it is acknowledged: a store that was put back into an earlier
+// state has a smaller Count or, where it went on from there, another Mark. It survives a kill
+// of the store; after a power cut it may be an earlier one. A repeat that changes nothing
+// leaves it. The zero Position is that of a store that keeps none: memory, or a router.
+type Position struct {
+	Count, Mark uint64
 }
 
 // CrateInfo is one line of a listing.
@@ -129,6 +141,9 @@ type Status struct {
 	Leaves int
 	// Damage counts places found corrupt and passed over since the store was opened.
 	Damage int64
+	// Position is that of the crates. A store on a disk reads it from there each time, so
+	// that it is seen when the disk's content is replaced below it.
+	Position Position
 }
 
 // DiscardRequest gives up a crate.
