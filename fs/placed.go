@@ -88,6 +88,10 @@ func (s *FS) Retired(m router.Manifest) {
 	})
 }
 
+// Rotten hears that the body of a crate has changed below us, which its copies have as it was: it
+// is read from them.
+func (s *FS) Rotten(c store.CrateID) { s.wrongBodies.Store(c, struct{}{}) }
+
 // renew copies what an inode has of a crate into its body.
 func (s *FS) renew(ctx context.Context, ino names.Ino, c store.CrateID) error {
 	f := s.pin(ino)

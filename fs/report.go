@@ -173,10 +173,15 @@ func (k *keeper) note(n router.NodeStatus) string {
 		away = "the node is missing: its path does not hold its store"
 	case router.Unreachable:
 		away = "the node does not answer"
+		if n.Barred {
+			away = "the node is not trusted: " + n.LastError
+		}
 	}
 	switch {
 	case !n.Configured && n.Name != "":
 		away = "the node was removed from this vault"
+	case k.refused:
+		return "it says that it has other bytes under this id, and gets none; `stasis resume` with its name has it tried again"
 	case k.damaged && away == "":
 		return "its copy was found damaged and is sent again"
 	case k.planned > 0 && away != "":

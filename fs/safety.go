@@ -55,6 +55,7 @@ type keeper struct {
 	verified, planned int64     // parts
 	oldest            time.Time // receipt
 	damaged           bool
+	refused           bool // a node on another machine says that it has other bytes under its id
 	durable           bool
 }
 
@@ -170,6 +171,8 @@ func (c *content) count(m *router.Manifest) {
 			}
 		case router.Damaged:
 			k.damaged = true
+		case router.Refused:
+			k.refused = true
 		default:
 			k.planned++
 		}

@@ -97,6 +97,9 @@ type Observer interface {
 	// Retired: the crate's bytes came out differently at two times. It stays readable as
 	// it was first recorded and is never sent again; its content needs a new crate.
 	Retired(m Manifest)
+	// Rotten: the crate's body has other bytes than were recorded, which its copies have: it is
+	// to be read from them.
+	Rotten(crate store.CrateID)
 	// NodesChanged: a node was added, came back or got room: content that is short or
 	// unplaced may ask again.
 	NodesChanged()
@@ -180,6 +183,7 @@ type NodeStatus struct {
 	LastError                   string    // empty when all is well
 	Paused                      bool      // nothing is sent to it, as a person wishes
 	PausedUntil                 time.Time // zero: until it is resumed
+	Barred                      bool      // it was found lying: nothing is sent to it until it is resumed
 	Warning                     string    // what the person should know: two nodes on one disk
 }
 

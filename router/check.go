@@ -95,8 +95,11 @@ type listing struct {
 	kind   string
 	page   []store.CrateInfo
 	cursor []byte
+	last   store.CrateID // on the page before; zero: there was none
+	pages  int64         // that were read
+	known  int64         // crates on them that the vault knows
 	ended  bool
-	broken bool // it stopped answering
+	broken bool // it stopped answering, or what it answers is no listing
 }
 
 // run merges the manifests with the listings: both are in the order of the ids.
@@ -133,13 +136,39 @@ func (l *listing) next(ctx context.Context, c *checker) *store.CrateInfo {
 			c.report(Finding{Node: l.n.name, Text: fmt.Sprintf("node %q stopped answering: %v", l.n.name, err)})
 			return nil
 		}
-		l.page, l.cursor = page.Crates, page.Next
-		l.ended = page.Next == nil
+		if err := l.take(page); err != nil {
+			l.page, l.ended, l.broken = nil, true, true
+			c.report(Finding{Node: l.n.name, Text: fmt.Sprintf("what node %q lists can't be made sense of, and was not looked at any further: %v", l.n.name, err)})
+			return nil
+		}
 	}
 	if len(l.page) == 0 {
 		return nil
 	}
 	return &l.page[0]
+}
+
+// take takes a page, if it can be one of a listing that ends: ids ascend, also from one page to the
+// next, none is empty but the last, and most of many pages are about crates that the vault knows.
+func (l *listing) take(page store.Page) error {
+	bad := func(detail string) error {
+		return &store.Error{Kind: store.Invalid, Op: "list crates", Detail: detail}
+	}
+	if l.pages++; l.pages > ListPages+l.known/ListPer {
+		return bad(fmt.Sprintf("%d pages, with %d crates of this vault on them", l.pages-1, l.known))
+	}
+	if len(page.Crates) == 0 && page.Next != nil {
+		return bad("an empty page is not the last")
+	}
+	for i := range page.Crates {
+		id := page.Crates[i].ID
+		if bytes.Compare(id[:], l.last[:]) <= 0 {
+			return bad("its crates are not in order")
+		}
+		l.last = id
+	}
+	l.page, l.cursor, l.ended = page.Crates, page.Next, page.Next == nil
+	return nil
 }
 
 // orphans passes over crates of a listing that come before the given one; nil: all.
@@ -175,6 +204,7 @@ func (c *checker) crate(ctx context.Context, m *Manifest) error {
 		if there {
 			info = *i
 			l.page = l.page[1:]
+			l.known++
 		}
 		d := m.Destination(l.id)
 		if d == nil || d.State != Verified || l.broken {
@@ -236,7 +266,7 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, p *proof, t
 	}
 	c.report(Finding{Problem: true, Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("the copy of crate %s on node %q %s; it is made again from another", m.Crate, l.n.name, why)})
 	if !c.r.o.ReadOnly {
-		if err := c.r.damaged(l.n, m.Crate); err != nil {
+		if err := c.r.damaged(l.n, m.Crate, &store.Error{Kind: store.Corrupt, Op: "check", Detail: why}); err != nil {
 			c.r.log.WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
 		}
 	}

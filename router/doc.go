@@ -18,10 +18,20 @@
 //     before its first byte is sent, so that no node ever holds a crate that nobody
 //     remembers.
 //   - A copy counts once its leaf's receipt is recorded, and only on a durable leaf.
-//   - What is sent to a node on another machine is hashed here, before or in the same read. A
-//     receipt of other bytes is refused, and that copy given up.
-//   - Checksums are recorded with the first receipt and never change. A crate whose
-//     bytes came out differently later is retired: never sent again under its id.
+//   - This vault knows the digest of what it sends. Checksums are recorded from its own hashing:
+//     by a store on this machine, with its receipt, or here, synced before the first byte leaves
+//     for another machine. They never change. A send compares each block with them and stops
+//     before one that differs.
+//   - A receipt from another machine can only agree: one for other bytes is not counted, and the
+//     second bars the node until a person trusts it again. It counts for leaves that the node
+//     named when it promised the space, each once; another leaf is asked about again.
+//   - A word from another machine retracts that machine's own copies, or keeps new ones away from
+//     it. It never retires or renews a crate, and has nothing discarded elsewhere. Only a body of
+//     our own that changed, of which there is no right copy, retires a crate: it is never sent
+//     again under its id. Where a node says Conflict, the crate goes elsewhere.
+//   - Work that a node asks for is bounded: its events by a rate, repairs by a pause a crate,
+//     comparisons by a pause, listings by an order and a number of pages. Its figures are cut to
+//     what can be, and change nothing for another node.
 //   - What a node does not answer is never taken for deleted, and an unknown crate on
 //     a node is reported, never discarded. A crate is discarded on a node only because
 //     the ledger has a synced record that says so.
@@ -40,7 +50,7 @@
 // look-ups only. A node's questions about its grant go one at a time (lockGrant); what is
 // promised from it meanwhile is a matter of mu.
 //
-// Where to start reading: api.go has the types, draw.go the space, send.go, foretell.go, put.go
-// and outcome.go the way of a crate to its nodes, read.go, fetch.go and run.go the way back,
+// Where to start reading: api.go has the types, draw.go the space, send.go, expect.go, put.go
+// and outcome.go the way of a crate to its nodes, trust.go what becomes of a node that lies, read.go, fetch.go and run.go the way back,
 // reconsider.go and events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

@@ -1,6 +1,9 @@
 package router
 
 import (
+	"math"
+	"time"
+
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -12,19 +15,18 @@ func (r *Router) doubt(n *node, m *Manifest, err error) {
 	if k != store.NotFound && k != store.Corrupt || r.o.ReadOnly {
 		return
 	}
-	r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Warn("a copy is damaged; it is made again")
 	r.mu.Lock()
 	if k == store.Corrupt && !local(n.spec.Kind) {
 		n.wrong++
 	}
 	r.mu.Unlock()
-	if err := r.damaged(n, m.Crate); err != nil {
+	if err := r.damaged(n, m.Crate, err); err != nil {
 		r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
 	}
 }
 
-// damaged strikes a copy and queues its repair.
-func (r *Router) damaged(n *node, c store.CrateID) error {
+// damaged strikes a copy, for a reason, and queues its repair.
+func (r *Router) damaged(n *node, c store.CrateID, why error) error {
 	id := n.nodeID()
 	r.mu.Lock()
 	_, under := n.inFlight[c]
@@ -52,6 +54,7 @@ func (r *Router) damaged(n *node, c store.CrateID) error {
 	if err != nil || !struck {
 		return err
 	}
+	r.log.WithField("node", n.name).WithField("crate", c).WithError(why).Warn("a copy is damaged; it is made again")
 	if err := r.enqueueRepair(n, &m, true); err != nil {
 		return err
 	}
@@ -85,4 +88,49 @@ func (r *Router) enqueueRepair(n *node, m *Manifest, repair bool) error {
 	n.count(k, e, 1)
 	n.rouse(k)
 	return nil
+}
+
+// repaired notes that a node on another machine has had a copy made again: until it gets the
+// same crate once more some time has to pass, whatever it says. Called with mu held.
+func (n *node) repaired(c store.CrateID) {
+	if local(n.spec.Kind) {
+		return
+	}
+	now := n.r.clock.Boot()
+	a := n.repairs[c]
+	if a == nil {
+		n.makeRoomForRepair(now)
+		a = new(allowance)
+		n.repairs[c] = a
+	}
+	a.take(now, RepairFirst, RepairMost)
+}
+
+// makeRoomForRepair forgets the repair that may be repeated soonest, if there are too many.
+// Called with mu held.
+func (n *node) makeRoomForRepair(now time.Duration) {
+	if len(n.repairs) < MaxRepairs {
+		return
+	}
+	var first store.CrateID
+	until := time.Duration(math.MaxInt64)
+	for c, a := range n.repairs {
+		if now-a.until > RepairMost {
+			delete(n.repairs, c)
+		}
+		if a.until < until {
+			first, until = c, a.until
+		}
+	}
+	if len(n.repairs) >= MaxRepairs {
+		delete(n.repairs, first)
+	}
+}
+
+// repairable is after how long a crate may be repaired at the node; 0: now. Called with mu held.
+func (n *node) repairable(c store.CrateID, now time.Duration) time.Duration {
+	if a := n.repairs[c]; a != nil {
+		return max(0, a.until-now)
+	}
+	return 0
 }

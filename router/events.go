@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"stasis/store"
@@ -45,9 +46,12 @@ func (n *node) cursor() store.Cursor {
 // for; only what is found by comparing takes its time.
 func (n *node) happened(h *handle, e store.Event) {
 	r := n.r
+	if n.events.WaitN(h.ctx, weight(e)) != nil {
+		return // the store is closed; what it said is said again to the next
+	}
 	switch {
 	case e.Kind == store.EventDamaged && e.Crate != nil:
-		if err := r.damaged(n, *e.Crate); err != nil {
+		if err := r.damaged(n, *e.Crate, errTold); err != nil {
 			r.log.WithField("node", n.name).WithField("crate", *e.Crate).WithError(err).Error("record a damaged copy")
 			n.reconcile(h)
 		}
@@ -71,6 +75,18 @@ func (n *node) happened(h *handle, e store.Event) {
 	}
 }
 
+// errTold is why a copy is struck that a node has said to be damaged.
+var errTold = errors.New("its node says so")
+
+// weight is how much an event counts, by what it has done.
+func weight(e store.Event) int {
+	switch e.Kind {
+	case store.EventGap, store.EventSpace:
+		return EventWeight
+	}
+	return 1
+}
+
 // reconcile compares the ledger with what a node lists, in the background, one time after
 // the other. Events that come meanwhile call for it once more.
 func (n *node) reconcile(h *handle) {
@@ -83,7 +99,7 @@ func (n *node) reconcile(h *handle) {
 	}
 	n.comparing = true
 	r.background(func() {
-		for {
+		for n.await(h, &n.lists) {
 			n.compare(h)
 			r.mu.Lock()
 			again := n.compareAgain && h.ctx.Err() == nil
@@ -93,7 +109,31 @@ func (n *node) reconcile(h *handle) {
 				return
 			}
 		}
+		r.mu.Lock()
+		n.comparing = false
+		r.mu.Unlock()
 	})
+}
+
+// await waits until something may be done that a node has asked for; false if its store is closed
+// before.
+func (n *node) await(h *handle, a *allowance) bool {
+	for {
+		n.r.mu.Lock()
+		now := n.r.clock.Boot()
+		may, rest := a.take(now, CompareFirst, CompareMost), a.until-now
+		n.r.mu.Unlock()
+		if may {
+			return h.ctx.Err() == nil
+		}
+		t := time.NewTimer(rest)
+		select {
+		case <-h.ctx.Done():
+			t.Stop()
+			return false
+		case <-t.C:
+		}
+	}
 }
 
 func (n *node) compare(h *handle) {

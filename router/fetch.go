@@ -205,9 +205,9 @@ func (r *Router) candidates(m *Manifest, not *node) []candidate {
 		case d != nil && d.State == Verified:
 			c.verified = true
 		case extra && known:
-		case d != nil && d.State == Planned && !known && local(n.spec.Kind):
-			// A body may have been adopted just before a crash. Its store has the checksums
-			// that the ledger never got.
+		case d != nil && d.State == Planned && !m.Placed() && local(n.spec.Kind):
+			// A body may have been adopted just before a crash, and its store has the checksums
+			// that the ledger may never have got.
 		case d != nil && d.State == Damaged && known:
 			c.rank = 8 // a right block of it is better than none
 		default:
@@ -219,7 +219,7 @@ func (r *Router) candidates(m *Manifest, not *node) []candidate {
 		if n.slow > now {
 			c.rank += 2
 		}
-		if n.silent {
+		if n.silent || n.distrusted() {
 			c.rank += 4
 		}
 		out = append(out, c)

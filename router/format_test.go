@@ -45,6 +45,10 @@ func goldenRecords() map[string]struct {
 		Destinations: []Destination{{Node: store.NodeID{1}}, {Node: goldenNode, State: Verified, Durable: true, Time: goldenTime, Address: "h:1", Fingerprint: "f",
 			Leaves: []Leaf{{ID: store.NodeID{2}, Time: goldenTime, Address: "h:1", Fingerprint: "f"}, {ID: store.NodeID{3}, Time: goldenTime}}}}, Barred: []store.NodeID{{4}, {5}}}
 	out["v2-manifest-leaves"] = record{behind.encode(), behind, manifest}
+	refused := behind
+	refused.Barred = nil
+	refused.Destinations = append([]Destination{{Node: store.NodeID{9}, State: Refused, Durable: true}}, behind.Destinations...)
+	out["v3-manifest-refused"] = record{refused.encode(), refused, manifest}
 	e := entry{size: 70000, charge: store.Charge(70000), queued: goldenTime, reserved: true, repair: true}
 	out["v1-entry"] = record{e.encode(), e, func(b []byte) (any, error) { return decodeEntry(b) }}
 	g := grantRecord{id: store.ReservationID{1, 2}, bytes: 1 << 40}
@@ -52,8 +56,10 @@ func goldenRecords() map[string]struct {
 	n := nodeRecord{id: goldenNode, kind: "directory", zone: "home", durable: true, seen: goldenTime, crates: 1, used: 2, cap: 3, free: 4}
 	out["v1-node"] = record{n.encode(), n, func(b []byte) (any, error) { return decodeNode(b) }}
 	out["v1-sums"] = record{encodeSums(goldenSums), goldenSums, func(b []byte) (any, error) { return decodeSums(b) }}
-	h := hold{goldenTime}
+	h := hold{until: goldenTime}
 	out["v1-pause"] = record{h.encode(), h, func(b []byte) (any, error) { return decodeHold(b) }}
+	bar := hold{why: "it lied"}
+	out["v2-bar"] = record{bar.encode(), bar, func(b []byte) (any, error) { return decodeHold(b) }}
 	p := Plan{Wanted: 3, Short: "s", Waiting: "w", Targets: []Target{{Node: goldenNode, Bytes: 8192, Resident: 4096, Reserved: true}, {Bytes: 1}}}
 	b, _ := p.MarshalBinary()
 	out["v1-plan"] = record{b, p, func(b []byte) (any, error) {

@@ -15,11 +15,12 @@ import (
 // answer sets it right.
 type grant struct {
 	id       store.ReservationID
-	bytes    int64 // granted in all; while an answer is outstanding the least it may be
-	drawn    int64 // charged by crates stored under it; the most it may be
-	promised int64 // drawn by Draw, or queued with space, and not yet stored
-	resident int64 // of promised, lies in bodies that the node will adopt
-	acked    int64 // charges acknowledged since the last question began
+	leaves   []store.NodeID // on which the node has promised it; never changed in place
+	bytes    int64          // granted in all; while an answer is outstanding the least it may be
+	drawn    int64          // charged by crates stored under it; the most it may be
+	promised int64          // drawn by Draw, or queued with space, and not yet stored
+	resident int64          // of promised, lies in bodies that the node will adopt
+	acked    int64          // charges acknowledged since the last question began
 	deadline time.Duration
 	renewed  time.Duration
 	synced   bool          // the store has confirmed the figures since it was opened
@@ -53,9 +54,9 @@ func (g *grant) ask(room int64) (bytes int64) {
 }
 
 // answer takes the store's figures, for a question asked at the given time.
-func (g *grant) answer(bytes, drawn int64, asked time.Duration) {
-	g.bytes = bytes
-	g.drawn = drawn + g.acked
+func (g *grant) answer(p promise, asked time.Duration) {
+	g.bytes, g.leaves = p.bytes, p.leaves
+	g.drawn = p.drawn + g.acked
 	g.unsure = g.acked > 0
 	g.acked = 0
 	g.deadline = asked + GrantLease

@@ -106,20 +106,48 @@ func (n *node) look(ctx context.Context) error {
 	} else {
 		s, err = n.probe(ctx, h)
 	}
+	if err == nil {
+		err = n.heard(s)
+	}
 	if err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		n.silent = true
 		n.lastErr = err.Error()
-		return err
 	}
-	return n.heard(s)
+	return err
+}
+
+// plausible cuts what a store says of itself to what can be, so that nothing that one node says
+// upsets the sums over all. Conflict if it says that it is another one.
+func (n *node) plausible(s store.Status) (store.Status, error) {
+	if id := n.nodeID(); s.Leaf != id {
+		return s, n.another(id, s.Leaf)
+	}
+	for _, f := range []*int64{&s.Capacity, &s.Used, &s.Reserved, &s.Free, &s.Crates, &s.Damage} {
+		*f = figure(*f)
+	}
+	s.Leaves = min(max(s.Leaves, 0), MaxLeaves)
+	return s, nil
+}
+
+func (n *node) another(was, is store.NodeID) error {
+	return &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
+		Detail: fmt.Sprintf("it was %s and now is %s, an empty one or another's", was, is),
+		Hint:   "put the right store back; if it was replaced on purpose, `stasis node remove` this one and add the new one under another name"}
 }
 
 // heard takes what an open store says of itself. The node is online only once the
 // ledger knows it: nothing is meant for a node that a restart would not know.
 func (n *node) heard(s store.Status) error {
 	r := n.r
+	s, err := n.plausible(s)
+	if err != nil {
+		r.mu.Lock()
+		n.retire()
+		r.mu.Unlock()
+		return err
+	}
 	r.mu.Lock()
 	n.status, n.seen = s, r.clock.Now()
 	rec, changed := n.remember(s)
@@ -283,8 +311,7 @@ func (n *node) tryOpen(ctx context.Context, spec NodeSpec, want store.NodeID) op
 	}
 	s, err := st.Status(ctx)
 	if err == nil && !want.IsZero() && s.Leaf != want {
-		err = &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
-			Detail: fmt.Sprintf("it was %s and now is %s", want, s.Leaf), Hint: "put the right store back, or add this one under another name"}
+		err = n.another(want, s.Leaf)
 	}
 	if err == nil {
 		err = n.r.claim(n, s.Leaf)

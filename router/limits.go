@@ -68,13 +68,37 @@ const (
 	MaxReads = 32
 	// EventRetry is the longest pause before a node is listened to again.
 	EventRetry = 30 * time.Second
+	// EventRate is how many events of a node are heeded a second, EventBurst how many at once;
+	// further ones wait, and with them the node. What has more done counts as EventWeight.
+	EventRate   = 50
+	EventBurst  = 512
+	EventWeight = 16
+	// RepairFirst is how long a node on another machine waits at least until a crate that was
+	// made again there is made again once more. It doubles each time, up to RepairMost.
+	RepairFirst = 10 * time.Second
+	RepairMost  = time.Hour
+	// MaxRepairs is how many such crates are remembered a node.
+	MaxRepairs = 4096
+	// CompareFirst and CompareMost are the same for comparing with all that a node lists, and for
+	// asking after all that it has passed on, because it has missed events.
+	CompareFirst = 30 * time.Second
+	CompareMost  = time.Hour
+	// ListPages is how many pages of a listing are read in any case. One more is for each
+	// ListPer crates on them that the vault knows.
+	ListPages = 1024
+	ListPer   = 64
 	// MaxPath is how many stores are told of as those that a crate came through.
 	MaxPath = 256
+	// LiesBar is how many receipts for other bytes than were sent bar a node.
+	LiesBar = 2
 	// MaxHops is how many peers one after the other may pass a crate on.
 	MaxHops = 4
 	// CloseLimit bounds the closing of one store.
 	CloseLimit = 10 * time.Second
 )
+
+// MaxFigure is the most bytes, or crates, that a node can have: what it says beyond that is cut.
+const MaxFigure = 1 << 56
 
 // Sending.
 const (
@@ -207,10 +231,6 @@ const (
 	ScanPairs = 512
 	// MaxTold is of how many manifests at most the observer is told when a node is removed.
 	MaxTold = 4096
-	// MaxForetold is of how many crates the digest is remembered before a receipt is in, and
-	// how many a node may have in part of which none is known; more are hashed before they are
-	// sent.
-	MaxForetold = 1 << 14
 	// MaxRotten is how many bodies are remembered whose bytes came out wrong.
 	MaxRotten = 4096
 	// AuditEvery is how often all manifests are looked through, and AuditFirst how long

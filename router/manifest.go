@@ -19,6 +19,9 @@ const (
 	// Damaged: the leaf had it verified and later gave wrong bytes, or said that it
 	// does not have it. It is sent again from a good copy.
 	Damaged
+	// Refused: the node, which is not on this machine, says that it has other bytes under the
+	// crate's id. That is its word alone: the crate stays as it is, and has its copy elsewhere.
+	Refused
 )
 
 func (s DestinationState) String() string {
@@ -29,6 +32,8 @@ func (s DestinationState) String() string {
 		return "verified"
 	case Damaged:
 		return "damaged"
+	case Refused:
+		return "refused"
 	}
 	return "unknown"
 }
@@ -72,7 +77,8 @@ func (d *Destination) eachLeaf(f func(store.NodeID)) {
 type FormInfo struct {
 	Form store.Form
 	Size int64 // bytes as stored
-	// Root is zero until the first receipt is in.
+	// Root is zero until this machine has hashed the bytes, itself or by a store of its own:
+	// before the first is sent to another machine, and with the first receipt at the latest.
 	Root store.Digest
 	// Block is the digest of the only block, where there is only one; other crates have
 	// records of their own for their checksums.
@@ -116,15 +122,25 @@ func (m *Manifest) Copies() int {
 	return len(seen)
 }
 
-// Outstanding is how many destinations have no verified copy yet.
+// Outstanding is how many destinations have no verified copy yet and are to get one.
 func (m *Manifest) Outstanding() int {
 	n := 0
 	for _, d := range m.Destinations {
-		if d.State != Verified {
+		if d.State != Verified && d.State != Refused {
 			n++
 		}
 	}
 	return n
+}
+
+// Placed reports whether any node has had the crate verified, be its copy damaged since.
+func (m *Manifest) Placed() bool {
+	return slices.ContainsFunc(m.Destinations, func(d Destination) bool { return d.State == Verified || d.State == Damaged })
+}
+
+// verifiedBut reports whether a node other than one has a verified copy.
+func (m *Manifest) verifiedBut(id store.NodeID) bool {
+	return slices.ContainsFunc(m.Destinations, func(d Destination) bool { return d.State == Verified && d.Node != id })
 }
 
 // Destination finds the destination at a node; nil if there is none.
@@ -154,22 +170,28 @@ func (m *Manifest) Known(f store.Form) bool {
 }
 
 // Manifests of version 2 tell of the leaves behind each node, and of nodes that must get no
-// copy. One that has neither to tell of is written as version 1.
+// copy; those of version 3 of nodes that refuse the crate, too. Each is written in the oldest
+// version that can tell what it has to.
 const (
-	manifestVersion       = 1
-	manifestVersionLeaves = 2
+	manifestVersion        = 1
+	manifestVersionLeaves  = 2
+	manifestVersionRefused = 3
 )
 
 func (m *Manifest) version() byte {
+	v := byte(manifestVersion)
 	if len(m.Barred) > 0 {
-		return manifestVersionLeaves
+		v = manifestVersionLeaves
 	}
 	for i := range m.Destinations {
-		if len(m.Destinations[i].Leaves) > 0 {
-			return manifestVersionLeaves
+		switch d := &m.Destinations[i]; {
+		case d.State == Refused:
+			return manifestVersionRefused
+		case len(d.Leaves) > 0:
+			v = manifestVersionLeaves
 		}
 	}
-	return manifestVersion
+	return v
 }
 
 func (m *Manifest) encode() []byte {
@@ -204,7 +226,7 @@ func (m *Manifest) encode() []byte {
 			b = appendReceipt(b, l.Time, l.Address, l.Fingerprint)
 		}
 	}
-	if version == manifestVersionLeaves {
+	if version != manifestVersion {
 		b = binary.AppendUvarint(b, uint64(len(m.Barred)))
 		for _, id := range m.Barred {
 			b = append(b, id[:]...)
@@ -233,7 +255,12 @@ func (r *reader) receipt() (t time.Time, address, fingerprint string) {
 func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 	r := reader{b: b}
 	version := r.byte()
-	if version != manifestVersion && version != manifestVersionLeaves {
+	worst := Damaged
+	switch version {
+	case manifestVersion, manifestVersionLeaves:
+	case manifestVersionRefused:
+		worst = Refused
+	default:
 		r.bad = true
 	}
 	m := Manifest{Crate: crate, Retired: r.flag()}
@@ -259,7 +286,7 @@ func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 		d.State = DestinationState(r.byte())
 		d.Durable = r.flag()
 		d.Time, d.Address, d.Fingerprint = r.receipt()
-		if version == manifestVersionLeaves {
+		if version != manifestVersion {
 			for range r.bounded(MaxLeaves) {
 				var l Leaf
 				r.fixed(l.ID[:])
@@ -267,12 +294,12 @@ func decodeManifest(crate store.CrateID, b []byte) (Manifest, error) {
 				d.Leaves = append(d.Leaves, l)
 			}
 		}
-		if d.State > Damaged {
+		if d.State > worst {
 			r.bad = true
 		}
 		m.Destinations = append(m.Destinations, d)
 	}
-	if version == manifestVersionLeaves {
+	if version != manifestVersion {
 		for range r.bounded(MaxBarred) {
 			var id store.NodeID
 			r.fixed(id[:])

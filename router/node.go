@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"stasis/router/place"
 	"stasis/store"
 )
@@ -27,6 +29,7 @@ type node struct {
 	missing  bool          // its marker is not there
 	barred   string        // how it refuses this mount, though it answers; empty: it does not
 	wrong    int64         // answers of a peer that were not the bytes it had verified
+	lies     int           // receipts for other bytes than were sent, since the start or a person's pardon
 	lastErr  string
 	status   store.Status // as last heard
 	record   nodeRecord   // what is known of it while it is away
@@ -61,7 +64,12 @@ type node struct {
 	filling  chan struct{} // closed when the tending of the grant that is under way ends; nil: none is
 	inFlight map[store.CrateID]struct{}
 	failing  map[store.CrateID]failure
-	partly   map[store.CrateID]struct{} // were begun without their digest: the node may have a part of them
+
+	repairs map[store.CrateID]*allowance // that were done, for a node on another machine
+	strays  []store.CrateID              // have receipts for leaves that the node has not named
+	events  *rate.Limiter                // how much of what it says unasked is heeded
+	lists   allowance                    // of comparing with what it lists, as it asked for
+	counts  allowance                    // of asking after all that it has passed on
 
 	pace    pacer
 	telling sync.Mutex                 // held while the observer is told of this node's news; guards nothing
@@ -101,7 +109,8 @@ type failure struct {
 
 func newNode(r *Router, name string) *node {
 	n := &node{r: r, name: name, silent: true, reserving: make(chan struct{}, 1),
-		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), partly: make(map[store.CrateID]struct{}), extras: make(map[store.CrateID]struct{})}
+		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), extras: make(map[store.CrateID]struct{}),
+		repairs: make(map[store.CrateID]*allowance), events: rate.NewLimiter(EventRate, EventBurst)}
 	n.reserving <- struct{}{}
 	for i := range n.wake {
 		n.wake[i] = make(chan struct{}, 1)
@@ -144,6 +153,8 @@ func (n *node) health() place.Health {
 	switch {
 	case n.leaving:
 		return place.Leaving
+	case n.distrusted():
+		return place.Barred
 	case n.online() != nil:
 		return place.Online
 	case n.r.clock.Now().Sub(n.seen) > Grace:

@@ -64,6 +64,14 @@ func (n *node) announcePlaced(done []*job) {
 		} else if !j.stale {
 			n.r.offer(j.crate, j.size)
 		}
+		if j.elsewhere {
+			n.stray(j.crate)
+		}
+		if j.repair {
+			n.r.mu.Lock()
+			n.repaired(j.crate)
+			n.r.mu.Unlock()
+		}
 	}
 }
 
@@ -124,22 +132,11 @@ func (n *node) whoDurable() (store.NodeID, bool) {
 	return n.id, n.durable()
 }
 
-// accept takes a node's receipts for one crate, which agree, into a manifest. false: the
-// bytes are not those recorded, and the crate is retired.
+// accept takes a node's receipts for one crate, which agree, into a manifest. false: a store on
+// this machine has other bytes than were recorded, and the crate is retired.
 func (m *Manifest) accept(d *Destination, rcs []store.Receipt, durable bool) bool {
 	rc := &rcs[0]
-	f, root := m.form(d.Form), rc.Sums.Root()
-	switch {
-	case f == nil:
-		m.Forms = append(m.Forms, FormInfo{Form: d.Form, Size: rc.Sums.Size})
-		f = &m.Forms[len(m.Forms)-1]
-		fallthrough
-	case f.Root == (store.Digest{}):
-		f.Root = root
-		if f.single() {
-			f.Block = rc.Sums.Blocks[0]
-		}
-	case f.Root != root:
+	if !m.know(d.Form, rc.Sums) && m.form(d.Form).Root != rc.Sums.Root() {
 		d.State = Damaged
 		m.Retired = true
 		return false
@@ -179,11 +176,7 @@ func (n *node) recordLong(j *job) error {
 		return err
 	}
 	// Dead meanwhile: the checksums go too.
-	_, err = r.shared.Update(func(tx *ledger.Tx) error {
-		tx.Put(sweepKey(j.crate), encodeTime(deadVersion, r.clock.Now()))
-		return nil
-	})
-	return err
+	return r.sweepLater(j.crate)
 }
 
 // fault decides what a job that failed means: for the crate, or for the node.
@@ -194,13 +187,22 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 	if ctx.Err() != nil || held {
 		return // it was broken off here, and goes on later
 	}
-	ours, body := j.src.failure()
+	ours, body, differs := j.src.failure()
 	switch kind := store.KindOf(j.err); {
+	case differs:
+		n.r.bodyDiffers(j.crate, n.nodeID())
+		n.fail(j, ours)
 	case ours != nil:
 		if body && !errors.Is(ours, context.Canceled) && !errors.Is(ours, context.DeadlineExceeded) {
 			n.r.markRotten(j.crate) // it can't be read: the copies are asked instead, if there are any
 		}
 		n.fail(j, ours)
+	case j.lied:
+		n.lied(j.err)
+		n.fail(j, j.err)
+	case j.elsewhere:
+		n.stray(j.crate)
+		n.fail(j, j.err)
 	case kind == store.Unavailable, kind == store.Denied:
 		n.stumble(k, j.err)
 	case spaceError(j.err) && j.cramped:
@@ -220,27 +222,30 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		n.r.mu.Unlock()
 		n.rouse(wakeKeeper)
 		n.stumble(k, j.err)
-	case kind == store.Corrupt && body && j.m.Known(store.Plain):
-		n.r.checkBody(ctx, j)
-		n.fail(j, j.err)
+	case kind == store.Conflict && !n.near():
+		n.refuse(ctx, j)
 	case kind == store.Conflict:
 		n.conflict(j)
+	case kind == store.Corrupt && body && n.near() && j.m.Known(store.Plain):
+		// What goes to another machine was compared on its way.
+		n.r.checkBody(ctx, n, j)
+		n.fail(j, j.err)
 	default:
 		n.fail(j, j.err)
 	}
 }
 
-// conflict deals with a node that has other bytes under the id of a crate.
+// conflict deals with a store on this machine that has other bytes under the id of a crate.
 func (n *node) conflict(j *job) {
 	if m, ok, err := n.r.manifest(j.crate); err == nil && ok {
-		j.m = m // another node's receipt may have come since
+		j.m = m // its digests may have been recorded since
 	}
 	if !j.m.Known(store.Plain) {
 		// The body was not the same at two times, and nobody knows which was right.
 		n.r.retireCrate(j.crate)
 		return
 	}
-	// The recorded bytes are those of a verified copy: this one is wrong.
+	// The recorded bytes are those that this machine has hashed: the copy is wrong.
 	e := j.entry
 	e.repair = true
 	_, err := n.r.local.Update(func(tx *ledger.Tx) error {
@@ -254,9 +259,8 @@ func (n *node) conflict(j *job) {
 	n.fail(j, errors.Join(j.err, err))
 }
 
-// checkBody finds out whether a body has other bytes than were recorded: then the
-// crate is retired.
-func (r *Router) checkBody(ctx context.Context, j *job) {
+// checkBody finds out whether it is the body that has other bytes than were recorded.
+func (r *Router) checkBody(ctx context.Context, n *node, j *job) {
 	rc, err := j.src.openBody(0)
 	if err != nil {
 		return
@@ -266,8 +270,25 @@ func (r *Router) checkBody(ctx context.Context, j *job) {
 	if err != nil || sums.Root() == j.m.form(store.Plain).Root {
 		return
 	}
-	r.markRotten(j.crate)
-	r.retireCrate(j.crate)
+	r.bodyDiffers(j.crate, n.nodeID())
+}
+
+// bodyDiffers has a body not used any more that has other bytes than were recorded of it. Where
+// another node than the one it was read for has the right ones, the copies come from there. Where
+// none has, the crate can't have its bytes any more: it is retired, and its content, as it is
+// now, gets a new one. Nothing else retires a crate.
+func (r *Router) bodyDiffers(c store.CrateID, reader store.NodeID) {
+	r.markRotten(c)
+	m, ok, err := r.manifest(c)
+	if err != nil || !ok {
+		return // the next attempt finds out
+	}
+	if m.verifiedBut(reader) {
+		r.log.WithField("crate", c).Error("the body of a crate has changed; it is read from its copies")
+		r.o.Observer.Rotten(c)
+		return
+	}
+	r.retireCrate(c)
 }
 
 // retireCrate has a crate never sent again under its id.
@@ -355,6 +376,14 @@ func (n *node) full(j *job, err error) {
 func (n *node) room() {
 	n.fullUntil, n.refusals = 0, 0
 	clear(n.failing)
+}
+
+// calm has what fails at the node tried again at once, one time. Called with mu held.
+func (n *node) calm() {
+	n.paused = [classes]pause{}
+	n.fullUntil, n.refusals, n.lastErr = 0, 0, ""
+	clear(n.failing)
+	n.rouseAll()
 }
 
 // steady ends a pause after a success.

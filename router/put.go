@@ -20,7 +20,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	r := n.r
 	r.mu.Lock()
 	h, grant, rate := n.online(), n.grant.id, n.spec.Rate
-	id, near, permit := n.id, local(n.spec.Kind), n.permit()
+	id, near, permit, leaves := n.id, local(n.spec.Kind), n.permit(), n.grant.leaves
 	r.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -28,23 +28,19 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 	bytes := int64(0)
 	for _, j := range jobs {
 		bytes += j.size
-		r.equip(n, h, k, j)
-		if !near {
-			n.foretell(ctx, k, j)
-		}
+		r.equip(h, k, j)
 	}
 	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
 		return putAll(ctx, st, n, jobs, grant), nil
 	}, func([]store.PutResult, error) { late() })
 	for i, j := range jobs {
 		if j.err = err; err == nil {
-			j.take(id, near, results[i])
+			j.take(id, near, leaves, results[i])
 		}
 	}
 	if err == nil {
 		n.spent(grant, jobs)
 	}
-	r.forget(jobs)
 	return errors.Is(err, errNoAnswer)
 }
 
@@ -58,8 +54,7 @@ func sendLimit(bytes, rate int64) time.Duration {
 }
 
 // equip finds out where the bytes of a job come from.
-func (r *Router) equip(n *node, h *handle, k class, j *job) {
-	j.src = &source{r: r, n: n, crate: j.crate, size: j.size}
+func (r *Router) equip(h *handle, k class, j *job) {
 	if h == nil || !h.adopts || k != large || j.repair {
 		return
 	}
@@ -75,27 +70,67 @@ func (r *Router) equip(n *node, h *handle, k class, j *job) {
 	}
 }
 
-// take notes a store's answer for a job. A node on this machine is the leaf itself; one that
-// is not may have passed the crate on, and then tells of the leaves that have it.
-func (j *job) take(leaf store.NodeID, near bool, res store.PutResult) {
+// take takes a store's answer for a job, as far as it can be believed. A node on this machine
+// is the leaf itself. One that is not may have passed the crate on: a receipt counts for a leaf
+// that the node named when it promised the space, once, and no receipt changes what the
+// crate is.
+func (j *job) take(node store.NodeID, near bool, named []store.NodeID, res store.PutResult) {
 	if j.err = res.Err; j.err != nil {
+		j.lied = errors.Is(j.err, store.ErrWrongReceipt)
 		return
+	}
+	bad := func(detail string) *store.Error {
+		return &store.Error{Kind: store.Invalid, Op: opPush, Subject: j.crate.String(), Detail: detail}
 	}
 	for _, rc := range res.Receipts {
 		switch {
-		case !rc.Sums.Valid() || rc.Sums.Size != j.size || near && rc.Leaf != leaf || rc.Leaf.IsZero() || len(j.receipts) == MaxLeaves:
+		case !near && !j.agrees(&rc):
+			j.receipts, j.lied = nil, true
+			j.err = bad("its receipt is for other bytes than were sent")
+			return
+		case !rc.Sums.Valid() || rc.Sums.Size != j.size || rc.Leaf.IsZero():
+			continue
+		case near && rc.Leaf != node || !near && !j.mayLie(node, named, rc.Leaf) || len(j.receipts) == MaxLeaves:
+			j.elsewhere = true
 			continue
 		case len(j.receipts) > 0 && rc.Sums.Root() != j.receipts[0].Sums.Root():
-			j.receipts, j.err = nil, &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the leaves behind the node have different bytes"}
+			j.receipts, j.err = nil, bad("its receipts are for different bytes")
 			return
 		case slices.ContainsFunc(j.receipts, func(o store.Receipt) bool { return o.Leaf == rc.Leaf }):
 			continue
 		}
 		j.receipts = append(j.receipts, rc)
 	}
-	if len(j.receipts) == 0 {
-		j.err = &store.Error{Kind: store.Invalid, Op: "push crate", Subject: j.crate.String(), Detail: "the node gave no receipt that fits"}
+	switch {
+	case len(j.receipts) > 0:
+	case j.elsewhere:
+		j.err = bad("its receipt is for a place that it has not promised any space on")
+	default:
+		j.err = bad("the node gave no receipt that fits")
 	}
+}
+
+const opPush = "push crate"
+
+// agrees reports whether a receipt is for the bytes that this machine has recorded.
+func (j *job) agrees(rc *store.Receipt) bool {
+	f := j.m.form(store.Plain)
+	return f != nil && rc.Sums.Valid() && rc.Sums.Size == j.size && rc.Sums.Root() == f.Root
+}
+
+// mayLie reports whether the crate may lie on a leaf behind a node: it was named when the space
+// was promised, or had the crate before.
+func (j *job) mayLie(node store.NodeID, named []store.NodeID, leaf store.NodeID) bool {
+	if slices.Contains(named, leaf) {
+		return true
+	}
+	d := j.m.Destination(node)
+	if d == nil || d.State != Verified && d.State != Damaged {
+		return false
+	}
+	had := false
+	d.eachLeaf(func(id store.NodeID) { had = had || id == leaf })
+	return had
 }
 
 // spent takes what the store acknowledged off the grant.
@@ -129,14 +164,12 @@ func putAll(ctx context.Context, st store.Store, n *node, jobs []*job, grant sto
 			rs[k] = jobs[i].request(grant)
 		}
 		for k, res := range b.PutBatch(ctx, rs) {
-			out[plain[k]] = jobs[plain[k]].confirm(ctx, st, res)
+			out[plain[k]] = res
 		}
 		return out
 	}
 	putEach(plain, func(i int) {
-		var res store.PutResult
-		res.Receipts, res.Err = st.Put(ctx, jobs[i].request(grant))
-		out[i] = jobs[i].confirm(ctx, st, res)
+		out[i].Receipts, out[i].Err = st.Put(ctx, jobs[i].request(grant))
 	})
 	return out
 }
@@ -171,8 +204,6 @@ func (j *job) request(grant store.ReservationID) store.PutRequest {
 	if j.m.Known(store.Plain) {
 		root := j.m.form(store.Plain).Root
 		rq.Expect = &root
-	} else {
-		rq.Expect = j.foretold
 	}
 	return rq
 }

@@ -77,10 +77,16 @@ func (r *Router) placesOf(m *Manifest) int {
 	for i := range m.Destinations {
 		d := &m.Destinations[i]
 		n := r.byID[d.Node]
-		if n == nil || d.State == Verified && !d.Durable {
+		if n == nil || d.State == Refused || d.State == Verified && !d.Durable {
 			continue
 		}
-		if h := n.health(); h != place.Online && h != place.Silent {
+		switch n.health() {
+		case place.Online, place.Silent:
+		case place.Barred:
+			if d.State != Verified {
+				continue // what it has agrees with what this machine recorded
+			}
+		default:
 			continue
 		}
 		if d.State != Verified {
@@ -268,7 +274,7 @@ func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
 		d := &m.Destinations[i]
 		r.mu.Lock()
 		n := r.byID[d.Node]
-		lost = lost || n == nil || n.health() == place.Gone
+		lost = lost || n == nil || d.State == Refused || n.health() == place.Gone || n.health() == place.Barred
 		r.mu.Unlock()
 		if n == nil {
 			if err := r.strike(m.Crate, d.Node); err != nil {
@@ -276,7 +282,7 @@ func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
 			}
 			continue
 		}
-		if d.State == Verified {
+		if d.State == Verified || d.State == Refused {
 			continue
 		}
 		if err := r.enqueueRepair(n, m, d.State == Damaged); err != nil {

@@ -127,6 +127,7 @@ type observer struct {
 	mu      sync.Mutex
 	placed  map[store.CrateID]Manifest
 	retired map[store.CrateID]bool
+	rotten  map[store.CrateID]bool
 	adopted map[store.CrateID]store.NodeID
 	changes int
 }
@@ -149,6 +150,12 @@ func (o *observer) Retired(m Manifest) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.retired[m.Crate] = true
+}
+
+func (o *observer) Rotten(c store.CrateID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rotten[c] = true
 }
 
 func (o *observer) NodesChanged() {
@@ -208,7 +215,7 @@ func (g *rig) specs() []NodeSpec {
 // start makes and starts a router on the ledger.
 func (g *rig) start(plans ...Plan) {
 	g.t.Helper()
-	g.seen = &observer{placed: make(map[store.CrateID]Manifest), retired: make(map[store.CrateID]bool), adopted: make(map[store.CrateID]store.NodeID)}
+	g.seen = &observer{placed: make(map[store.CrateID]Manifest), retired: make(map[store.CrateID]bool), rotten: make(map[store.CrateID]bool), adopted: make(map[store.CrateID]store.NodeID)}
 	r, err := New(Options{Ledger: g.db, Owner: g.owner(), Bodies: g.bodies, BodyDir: g.bodies.dir, Observer: g.seen, Clock: g.clock, CacheDir: g.cache, CacheFloor: 1})
 	if err != nil {
 		g.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"stasis/router/cache"
 	"stasis/store"
+	"stasis/store/keyed"
 	"stasis/store/ledger"
 )
 
@@ -30,6 +31,7 @@ type Router struct {
 	token         store.Token   // this start's
 	cpu           chan struct{} // bounds hashing in the background
 	sealing       chan struct{} // one large crate's checksums are recorded at a time
+	hashing       keyed.Locks[store.CrateID]
 	extras        chan store.CrateID
 	begun         time.Time
 	ctx           context.Context
@@ -52,9 +54,6 @@ type Router struct {
 	// self and ways are what Via was told; zero for a vault's router.
 	self store.NodeID
 	ways []Way
-	// foretold are the digests that nodes not on this machine must get of crates of which no
-	// receipt is in.
-	foretold map[store.CrateID]store.Digest
 }
 
 // deaf is an Observer that does not listen.
@@ -63,6 +62,7 @@ type deaf struct{}
 func (deaf) Placed([]Manifest)                   {}
 func (deaf) Adopted(store.CrateID, store.NodeID) {}
 func (deaf) Retired(Manifest)                    {}
+func (deaf) Rotten(store.CrateID)                {}
 func (deaf) NodesChanged()                       {}
 
 // New reads the router's records from the ledger, and mints and records the token
@@ -92,7 +92,7 @@ func New(o Options) (*Router, error) {
 		cpu:    make(chan struct{}, max(1, runtime.NumCPU()/2)), sealing: make(chan struct{}, 1),
 		extras: make(chan store.CrateID, ExtraQueue), sweep: make(chan struct{}, 1),
 		byID: make(map[store.NodeID]*node), again: make(chan struct{}, 1),
-		rotten: make(map[store.CrateID]struct{}), holds: make(map[string]hold), foretold: make(map[store.CrateID]store.Digest), begun: o.Clock.Now(),
+		rotten: make(map[store.CrateID]struct{}), holds: make(map[string]hold), begun: o.Clock.Now(),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.loadNodes(); err != nil {
@@ -311,6 +311,9 @@ func (n *node) note(ctx context.Context) {
 	s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 		return st.Status(ctx)
 	}, nil)
+	if err == nil {
+		s, err = n.plausible(s)
+	}
 	if err == nil {
 		r.mu.Lock()
 		n.status, n.seen = s, r.clock.Now()

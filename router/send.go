@@ -18,11 +18,13 @@ type job struct {
 	src      *source
 	borrowed bool // space was drawn for it, as its entry had none
 	adopt    bool
-	cramped  bool          // a repair for which there is no space: it can only turn out to be needless
-	foretold *store.Digest // what the node must get, where no receipt says so yet
+	cramped  bool            // a repair for which there is no space: it can only turn out to be needless
+	sums     store.Checksums // of its bytes, where they were hashed for this flight
 
-	receipts []store.Receipt // at least one unless err, of the same bytes, a leaf each
-	err      error
+	receipts  []store.Receipt // at least one unless err, of the same bytes, a leaf each
+	err       error
+	lied      bool // a receipt was for other bytes than were sent
+	elsewhere bool // a receipt was for a leaf that was not named
 	// What became of it, when the ledger was told.
 	stale    bool // nothing is left to be sent: dead, retired or there already
 	mismatch bool // the bytes were others than those recorded
@@ -136,6 +138,10 @@ func (n *node) pick(k class, from []byte) (jobs []*job, rest []byte, wait time.D
 			wait = min(wait, f.until-now)
 			continue
 		}
+		if rest := n.repairable(c, now); e.repair && rest > 0 {
+			wait = min(wait, rest)
+			continue
+		}
 		if len(jobs) > 0 && (k == large || len(jobs) == BatchCrates || bytes+e.size > most) {
 			return jobs, p.Key, 0, nil
 		}
@@ -158,7 +164,7 @@ func (n *node) fly(ctx context.Context, k class, jobs []*job) {
 		}
 		n.rouse(k) // what failed has a time at which it is tried again
 	}()
-	ready, err := n.prepare(ctx, jobs)
+	ready, err := n.prepare(ctx, k, jobs)
 	if err != nil {
 		n.stumble(k, err)
 		return
@@ -186,11 +192,11 @@ func (n *node) landed(jobs []*job) {
 }
 
 // prepare reads the manifests, drops what need not be sent any more and makes sure
-// that the ledger durably knows of the rest.
-func (n *node) prepare(ctx context.Context, jobs []*job) (ready []*job, err error) {
+// that the ledger durably knows of the rest: that it may lie on the node and, if that is on
+// another machine, which bytes it has.
+func (n *node) prepare(ctx context.Context, k class, jobs []*job) (ready []*job, err error) {
 	r := n.r
-	// What is read below was written before this.
-	p := r.o.Ledger.Position()
+	far := !n.near()
 	var stale []*job
 	for _, j := range jobs {
 		m, ok, err := r.manifest(j.crate)
@@ -199,20 +205,26 @@ func (n *node) prepare(ctx context.Context, jobs []*job) (ready []*job, err erro
 			continue
 		}
 		d := m.Destination(n.nodeID())
-		if !ok || m.Retired || d == nil || d.State == Verified {
+		if !ok || m.Retired || d == nil || d.State == Verified || d.State == Refused {
 			stale = append(stale, j)
 			continue
 		}
 		j.m = m
+		j.src = &source{r: r, n: n, crate: j.crate, size: j.size, far: far}
 		ready = append(ready, j)
 	}
 	if err := n.dequeue(stale, nil); err != nil {
 		return nil, err
 	}
+	if far {
+		if ready, err = n.expect(ctx, k, ready); err != nil {
+			return nil, err
+		}
+	}
 	if len(ready) == 0 {
 		return nil, nil
 	}
-	return ready, r.o.Ledger.Sync(ctx, max(p, 0))
+	return ready, r.o.Ledger.Sync(ctx, r.o.Ledger.Position())
 }
 
 // makeSpace sees to it that there is space for the jobs: what was drawn for them is
@@ -362,7 +374,6 @@ func (n *node) dequeue(stale, stored []*job) error {
 				j.borrowed = false
 			}
 			delete(n.failing, j.crate)
-			delete(n.partly, j.crate)
 		}
 		r.mu.Unlock()
 	}

@@ -198,9 +198,6 @@ func (r *Router) Forget(ctx context.Context, id store.CrateID) error {
 			return err
 		}
 	}
-	r.mu.Lock()
-	delete(r.foretold, id)
-	r.mu.Unlock()
 	end := time.Now().Add(ForgetWait)
 	for _, d := range m.Destinations {
 		if err := r.unqueue(d.Node, id, m.Size); err != nil {
@@ -236,7 +233,6 @@ func (r *Router) unqueue(node store.NodeID, id store.CrateID, size int64) error 
 			n.count(classOf(size), e, -1)
 		}
 		delete(n.failing, id)
-		delete(n.partly, id)
 	}
 	return nil
 }

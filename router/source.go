@@ -19,12 +19,12 @@ type source struct {
 	crate store.CrateID
 	size  int64
 	path  string // of the body to be adopted
-	// learnt is filled while the bytes are sent; nil where their digest is known.
-	learnt *learnt
+	far   bool   // the node is on another machine: what it gets is compared
 
-	mu     sync.Mutex
-	failed error // what went wrong on this side
-	body   bool  // the bytes came from the body
+	mu      sync.Mutex
+	failed  error // what went wrong on this side
+	body    bool  // the bytes came from the body
+	differs bool  // the body's bytes are not those recorded
 }
 
 // note keeps the first thing that went wrong on this side, to tell it from what goes
@@ -37,16 +37,16 @@ func (s *source) note(err error) {
 	}
 }
 
-func (s *source) failure() (err error, body bool) {
+func (s *source) failure() (err error, body, differs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed, s.body
+	return s.failed, s.body, s.differs
 }
 
 // spoilt says that the bytes came out wrong: if they were the body's, it is not used
 // any more.
 func (s *source) spoilt() {
-	if _, body := s.failure(); body {
+	if _, body, _ := s.failure(); body {
 		s.r.markRotten(s.crate)
 	}
 }
@@ -54,6 +54,9 @@ func (s *source) spoilt() {
 // OpenAt is store.Source's.
 func (s *source) OpenAt(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	rc, err := s.open(ctx, offset)
+	if err == nil && s.far {
+		rc, err = s.compared(ctx, rc, offset)
+	}
 	if err != nil {
 		s.note(err)
 		return nil, err
@@ -61,10 +64,22 @@ func (s *source) OpenAt(ctx context.Context, offset int64) (io.ReadCloser, error
 	s.n.r.mu.Lock()
 	rate := s.n.spec.Rate
 	s.n.r.mu.Unlock()
-	if s.learnt != nil {
-		rc = &hashing{ReadCloser: rc, s: s, ctx: ctx, at: offset}
-	}
 	return &sourceReader{s: s, rc: rc, ctx: ctx, rate: rate}, nil
+}
+
+// compared has bytes compared with what was recorded. Those of copies are already.
+func (s *source) compared(ctx context.Context, rc io.ReadCloser, offset int64) (io.ReadCloser, error) {
+	if _, copied := rc.(*copyReader); copied {
+		return rc, nil
+	}
+	m, ok, err := s.r.manifest(s.crate)
+	if err == nil && (!ok || !m.Known(store.Plain)) {
+		err = &store.Error{Kind: store.Unavailable, Op: "read crate", Subject: s.crate.String(), Detail: "its digests are not recorded"}
+	}
+	if err != nil {
+		return nil, errors.Join(err, rc.Close())
+	}
+	return newComparing(ctx, s, &m, rc, offset), nil
 }
 
 func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -79,7 +94,7 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		return rc, nil
 	}
 	m, ok, merr := s.r.manifest(s.crate)
-	for looks := 0; looks < AdoptLooks && merr == nil && ok && !m.Known(store.Plain) && errors.Is(err, os.ErrNotExist); looks++ {
+	for looks := 0; looks < AdoptLooks && merr == nil && ok && !m.Placed() && errors.Is(err, os.ErrNotExist); looks++ {
 		// A node is adopting the body, and its receipt is about to be recorded.
 		select {
 		case <-ctx.Done():
@@ -94,7 +109,7 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 	if !ok {
 		return nil, &store.Error{Kind: store.NotFound, Op: "read crate", Subject: s.crate.String(), Detail: "it is not needed any more"}
 	}
-	if !m.Known(store.Plain) {
+	if !m.Known(store.Plain) || !m.Placed() {
 		return nil, err // nobody else can have it
 	}
 	return &copyReader{r: s.r, ctx: ctx, m: m, not: s.n, block: offset / store.BlockSize}, nil

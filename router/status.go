@@ -128,6 +128,9 @@ func (r *Router) refresh(ctx context.Context, which func(*node) bool) {
 			s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 				return st.Status(ctx)
 			}, nil)
+			if err == nil {
+				s, err = n.plausible(s)
+			}
 			if err != nil {
 				n.suspect()
 				return
@@ -180,7 +183,8 @@ func (n *node) tell() NodeStatus {
 		s.PendingBytes += q.bytes
 	}
 	s.State, s.LastError = n.state()
-	if h, held := n.held(); held {
+	s.Barred = n.distrusted()
+	if h, held := n.held(); held && h.why == "" {
 		s.Paused, s.PausedUntil = true, h.until
 		if s.State == Online || s.State == Full {
 			s.LastError = h.String()
@@ -198,6 +202,9 @@ func (n *node) state() (NodeState, string) {
 		return Missing, n.lastErr
 	case n.online() == nil:
 		return Unreachable, n.lastErr
+	case n.distrusted():
+		h, _ := n.held()
+		return Unreachable, h.why
 	case n.barred != "":
 		return Unreachable, n.barred
 	case n.short != "":

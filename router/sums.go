@@ -100,6 +100,15 @@ func (r *Router) sums(m *Manifest) (store.Checksums, error) {
 	return out, nil
 }
 
+// sweepLater notes that checksums were recorded of a crate that is dead.
+func (r *Router) sweepLater(c store.CrateID) error {
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
+		tx.Put(sweepKey(c), encodeTime(deadVersion, r.clock.Now()))
+		return nil
+	})
+	return err
+}
+
 // sweepLoop deletes the checksums of dead crates.
 func (r *Router) sweepLoop(ctx context.Context) {
 	for {

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"stasis/store"
@@ -53,15 +54,22 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n.status.Free += was - share.Bytes
+	n.status.Free += was - share.bytes
 	n.mute, n.mutes = 0, 0
-	g.answer(share.Bytes, share.Drawn, now)
+	n.named(g.leaves, share.leaves)
+	g.answer(share, now)
 	return nil
+}
+
+// promise is what a node answered when it was asked for space.
+type promise struct {
+	bytes, drawn int64
+	leaves       []store.NodeID // on which it lies
 }
 
 // reserve makes the call. The store is told first what lies in bodies that it will
 // adopt, lest it count them twice.
-func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID, bytes int64) (store.Share, error) {
+func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id store.ReservationID, bytes int64) (promise, error) {
 	rq := n.terms(id, bytes)
 	n.asks(true)
 	defer n.asks(false)
@@ -70,24 +78,31 @@ func (n *node) reserve(ctx context.Context, limit time.Duration, h *handle, id s
 		return st.Reserve(ctx, rq)
 	}, nil)
 	if err != nil {
-		return store.Share{}, err
+		return promise{}, err
 	}
-	return n.shareOf(shares)
+	return n.promised(shares, bytes)
 }
 
-// shareOf makes one share of what a node answered. One that delegates answers for each leaf:
-// what all of them have promised counts.
-func (n *node) shareOf(shares []store.Share) (store.Share, error) {
+// promised makes one promise of the shares that a node answered with. One that delegates
+// answers for each leaf: what all of them have promised counts, and no more than was asked for.
+func (n *node) promised(shares []store.Share, asked int64) (promise, error) {
 	if len(shares) == 0 || n.near() && (len(shares) > 1 || shares[0].Leaf != n.nodeID()) {
-		return store.Share{}, &store.Error{Kind: store.Invalid, Op: "reserve space", Subject: fmt.Sprintf("on node %q", n.name),
+		return promise{}, &store.Error{Kind: store.Invalid, Op: "reserve space", Subject: fmt.Sprintf("on node %q", n.name),
 			Detail: fmt.Sprintf("it answered with %d shares", len(shares))}
 	}
-	out := shares[0]
-	for _, s := range shares[1:] {
-		out.Bytes, out.Drawn = min(out.Bytes, s.Bytes), max(out.Drawn, s.Drawn)
+	out := promise{bytes: MaxFigure}
+	for _, s := range shares {
+		out.bytes, out.drawn = min(out.bytes, figure(s.Bytes)), max(out.drawn, figure(s.Drawn))
+		if !s.Leaf.IsZero() && len(out.leaves) < MaxLeaves && !slices.Contains(out.leaves, s.Leaf) {
+			out.leaves = append(out.leaves, s.Leaf)
+		}
 	}
+	out.bytes = min(out.bytes, max(asked, out.drawn))
 	return out, nil
 }
+
+// figure is a number of bytes, or of crates, as far as it can be meant.
+func figure(v int64) int64 { return min(max(v, 0), MaxFigure) }
 
 // terms is the request for a grant. A peer may pass on what it gets: not to a place that
 // this router sends to itself, which would be no further copy, and not in a circle.
@@ -191,7 +206,8 @@ func (n *node) sync(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	g.answer(share.Bytes, share.Drawn, asked)
+	n.named(g.leaves, share.leaves)
+	g.answer(share, asked)
 	r.mu.Unlock()
 	return nil
 }

@@ -99,3 +99,7 @@ func KindOf(err error) Kind {
 	}
 	return 0
 }
+
+// ErrWrongReceipt marks the error for a receipt whose root is not that of the bytes which were
+// sent. No store answers it: who asked a store that is not on this machine finds it out.
+var ErrWrongReceipt = errors.New("the receipt is for other bytes than were sent")

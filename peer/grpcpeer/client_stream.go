@@ -120,11 +120,6 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 			return nil, err
 		case <-time.After(attemptPause):
 		}
-		again, failed := wire.Again(ctx, r)
-		if failed != nil {
-			return nil, failed
-		}
-		r = again
 	}
 }
 
@@ -161,7 +156,9 @@ func (c *Client) attempt(ctx context.Context, r store.PutRequest) (sent int64, r
 	if err := f.read(kindHead, &out); err != nil {
 		return sent, nil, err
 	}
-	receipts, err = wire.StoreReceipts(out.Receipts)
+	if receipts, err = wire.StoreReceipts(out.Receipts); err == nil {
+		err = wire.Agree(r, receipts)
+	}
 	return sent, receipts, err
 }
 

@@ -41,11 +41,6 @@ func (c *Client) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, 
 			return nil, err
 		case <-time.After(attemptPause):
 		}
-		again, failed := wire.Again(ctx, r)
-		if failed != nil {
-			return nil, failed
-		}
-		r = again
 		at, e := c.standing(ctx, r)
 		if e != nil {
 			return nil, err
@@ -128,7 +123,9 @@ func (c *Client) received(ctx context.Context, op string, r store.PutRequest, re
 		return err
 	}
 	var err error
-	a.receipts, err = wire.StoreReceipts(out.Receipts)
+	if a.receipts, err = wire.StoreReceipts(out.Receipts); err == nil {
+		err = wire.Agree(r, a.receipts)
+	}
 	return err
 }
 

@@ -117,7 +117,7 @@ func TestNothingIsLeftToSend(t *testing.T) {
 	got := 0
 	r.service.Tap = func(n int) { got += n }
 	p := pattern(4 << 20)
-	put := store.PutRequest{Reservation: reserveFor(t, r.client, 64<<20), Crate: store.NewCrateID(), Size: int64(len(p)), Source: bytesSource(p)}
+	put := store.PutRequest{Reservation: reserveFor(t, r.client, 64<<20), Crate: store.NewCrateID(), Size: int64(len(p)), Source: bytesSource(p), Expect: bytesSource(p).root()}
 	if _, err := r.client.Put(t.Context(), put); err != nil || got != len(p) {
 		t.Errorf("%d bytes came for %d: %v", got, len(p), err)
 	}

@@ -58,8 +58,10 @@ func putSome(ctx context.Context, rs []store.PutRequest, which []int, out []stor
 	for k, i := range sent {
 		if err != nil {
 			out[i].Err = err
-		} else {
-			out[i] = results[k]
+			continue
+		}
+		if out[i] = results[k]; out[i].Err == nil {
+			out[i].Err = Agree(rs[i], out[i].Receipts)
 		}
 	}
 }

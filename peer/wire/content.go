@@ -10,26 +10,6 @@ import (
 	"stasis/store"
 )
 
-// Digester is a source that can tell the digest of all its bytes.
-type Digester interface {
-	Digest(ctx context.Context) (store.Digest, error)
-}
-
-// Again is a put that broke off as it is to go on: a receiver that was not told before what
-// the bytes are to become can go on from what it has only if it is told now.
-func Again(ctx context.Context, r store.PutRequest) (store.PutRequest, error) {
-	d, ok := r.Source.(Digester)
-	if r.Expect != nil || !ok {
-		return r, nil
-	}
-	root, err := d.Digest(ctx)
-	if err != nil {
-		return r, err
-	}
-	r.Expect = &root
-	return r, nil
-}
-
 // Content reads the bytes of a put on their way out. What is wrong with them is as every
 // store says it: too few or too many are Corrupt, an error of the source keeps its kind and
 // is Unavailable if it has none. A source that failed is told to the peer, which then

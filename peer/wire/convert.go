@@ -135,6 +135,18 @@ func StoreReceipts(in []Receipt) ([]store.Receipt, error) {
 	return out, nil
 }
 
+// Agree makes sure that receipts are for the bytes that were sent, as far as the sender has said
+// which those are: what a crate is the peer has no say in. store.ErrWrongReceipt if one is not.
+func Agree(r store.PutRequest, receipts []store.Receipt) error {
+	for i := range receipts {
+		if receipts[i].Sums.Size == r.Size && (r.Expect == nil || receipts[i].Sums.Root() == *r.Expect) {
+			continue
+		}
+		return &store.Error{Kind: store.Invalid, Op: "push crate", Subject: r.Crate.String(), Detail: "leaf " + receipts[i].Leaf.String(), Err: store.ErrWrongReceipt}
+	}
+	return nil
+}
+
 // FromResults is the outcome of a batch as it travels.
 func FromResults(in []store.PutResult) BatchResults {
 	out := BatchResults{Results: make([]BatchResult, len(in))}

@@ -11,6 +11,8 @@
 //   - A reader takes no more than the limits of limits.go, whatever the other side sends.
 //   - A reader ignores fields it does not know; a writer never changes the meaning of one.
 //   - The kind of a store.Error is the same on both sides.
+//   - A client takes no receipt for other bytes than its caller says it sends: a peer has no say
+//     in what a crate is.
 //
 // The formats are in FORMAT.md; golden messages are in testdata.
 package wire

@@ -152,3 +152,21 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+// A receipt is for the bytes that were sent, or it is an error that says so.
+func TestAgree(t *testing.T) {
+	var h, other store.Hasher
+	_, _ = h.Write([]byte("a"))
+	_, _ = other.Write([]byte("b"))
+	right, wrong := h.Sums(), other.Sums()
+	root := right.Root()
+	r := store.PutRequest{Size: 1, Expect: &root}
+	if err := Agree(r, []store.Receipt{{Sums: right}, {Sums: right}}); err != nil {
+		t.Error(err)
+	}
+	for _, rcs := range [][]store.Receipt{{{Sums: wrong}}, {{Sums: right}, {Sums: wrong}}, {{Sums: store.Checksums{Size: 2, Blocks: right.Blocks}}}} {
+		if err := Agree(r, rcs); !errors.Is(err, store.ErrWrongReceipt) {
+			t.Errorf("%v: %v", rcs, err)
+		}
+	}
+}

@@ -201,7 +201,7 @@ func (s *Store) loadCrates() (booking.Totals, error) {
 
 // visible reports whether a crate is one that the store has: a receipt has come in. One whose
 // bytes came out differently on another node stays readable as it was recorded first.
-func visible(m *router.Manifest) bool { return m.Known(store.Plain) }
+func visible(m *router.Manifest) bool { return m.Placed() }
 
 // Router gives the router that the store lies over, for what a person asks of its nodes.
 func (s *Store) Router() *router.Router { return s.router }

@@ -26,6 +26,9 @@ func (s *Store) Placed(ms []router.Manifest) {
 // that is on its way in is refused; one that the store has stays as it was.
 func (s *Store) Retired(m router.Manifest) { s.tell(m.Crate) }
 
+// Rotten is router.Observer's: a body is only read by the router.
+func (s *Store) Rotten(store.CrateID) {}
+
 // Adopted is router.Observer's.
 func (s *Store) Adopted(store.CrateID, store.NodeID) {}
 

@@ -21,6 +21,8 @@ const (
 	Gone
 	// Leaving: it is being removed or drained.
 	Leaving
+	// Barred: it was found lying.
+	Barred
 )
 
 // AdopterRoom: a node that adopts is preferred for it while at least
@@ -121,6 +123,8 @@ func (c *chooser) excluded(i int) string {
 		return "has been away too long"
 	case n.Health == Leaving:
 		return "is being removed"
+	case n.Health == Barred:
+		return "is not trusted"
 	}
 	return ""
 }
