@@ -186,6 +186,8 @@ func (k *keeper) note(n router.NodeStatus) string {
 		return "its copy was found damaged and is sent again"
 	case k.planned > 0 && away != "":
 		return away + "; the copy is sent when it is back"
+	case k.planned > 0 && n.Refuses:
+		return "waits, as the node answers but " + strings.TrimPrefix(n.LastError, "it ")
 	case k.planned > 0 && n.LastError != "":
 		return "being sent; last: " + n.LastError
 	case k.planned > 0:

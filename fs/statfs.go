@@ -34,7 +34,7 @@ func (s *FS) Statfs(ctx context.Context) (Statfs, error) {
 	}
 	var places []router.NodeStatus
 	for _, n := range s.router.Status(ctx) {
-		if n.Durable && n.Configured && (n.State == router.Online || n.State == router.Full) {
+		if n.Durable && n.Configured && !n.Refuses && (n.State == router.Online || n.State == router.Full) {
 			places = append(places, n)
 		}
 	}

@@ -212,6 +212,11 @@ func (s *FS) awayNodes() map[store.NodeID]string {
 			away[n.ID] = fmt.Sprintf("%q was removed", n.Name)
 		} else if n.State == router.Missing || n.State == router.Unreachable {
 			away[n.ID] = fmt.Sprintf("%q is %s", n.Name, n.State)
+			if n.Barred {
+				away[n.ID] = fmt.Sprintf("%q is not trusted", n.Name)
+			}
+		} else if n.Refuses {
+			away[n.ID] = fmt.Sprintf("%q: %s", n.Name, n.LastError)
 		} else if !n.Durable {
 			away[n.ID] = fmt.Sprintf("%q is memory, which does not count", n.Name)
 		}

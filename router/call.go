@@ -88,14 +88,16 @@ func call[T any](ctx context.Context, n *node, h *handle, limit time.Duration, o
 // callPatience is what a call may take to heed the end of its context.
 const callPatience = 20 * time.Millisecond
 
-// unavailable is the answer for a node that gave none.
-func (n *node) unavailable(op, detail string, err error) error {
-	return &store.Error{Kind: store.Unavailable, Op: op, Subject: fmt.Sprintf("on node %q", n.name), Detail: detail, Err: err}
-}
-
 // silentError reports whether an error says that the node did not answer, rather
 // than what it answered.
 func silentError(err error) bool { return store.KindOf(err) == store.Unavailable }
+
+// wholeError reports whether an error says that the node fails as a whole, not for a reason of one
+// crate's.
+func wholeError(err error) bool {
+	k := store.KindOf(err)
+	return k == store.Unavailable || k == store.Denied
+}
 
 // background runs f in a goroutine that Close waits for, within its bound. Called
 // with mu held.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -12,13 +13,16 @@ import (
 
 // discardLoop is the loop that has the node discard what the ledger says is dead.
 func (n *node) discardLoop(ctx context.Context) {
-	pause := RetryFirst
 	for ctx.Err() == nil {
 		if n.away() {
 			n.sleep(ctx, wakeDiscard, IdlePause)
 			continue
 		}
-		done, failed, err := n.discardAll(ctx)
+		if rest := n.discardsRest(); rest > 0 {
+			n.sleep(ctx, wakeDiscard, rest)
+			continue
+		}
+		done, err := n.discardAll(ctx)
 		if done > 0 {
 			n.roomier()
 			n.rouse(small, large) // one may have waited for its discard
@@ -27,17 +31,18 @@ func (n *node) discardLoop(ctx context.Context) {
 		case ctx.Err() != nil:
 		case err != nil:
 			n.r.log.WithField("node", n.name).WithError(err).Warn("discards are tried again")
-			n.sleep(ctx, wakeDiscard, jitter(pause))
-			pause = min(2*pause, RetryCap)
-		case failed:
-			n.suspect()
-			n.sleep(ctx, wakeDiscard, jitter(pause))
-			pause = min(2*pause, RetryCap)
-		default:
-			pause = RetryFirst
+			n.stumble(discards, err)
+		case n.discardsRest() == 0:
 			n.sleep(ctx, wakeDiscard, IdlePause)
 		}
 	}
+}
+
+// discardsRest is for how long nothing is to be discarded, as that has failed.
+func (n *node) discardsRest() time.Duration {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.rests(discards, n.r.clock.Boot())
 }
 
 func (n *node) away() bool {
@@ -59,36 +64,32 @@ func (n *node) roomier() {
 	}
 }
 
-// discardAll goes once through what is to be discarded on the node. failed: something
-// was not done and is to be tried again.
-func (n *node) discardAll(ctx context.Context) (done int, failed bool, err error) {
+// discardAll goes once through what is to be discarded on the node, or until that fails as a
+// whole.
+func (n *node) discardAll(ctx context.Context) (done int, err error) {
 	r := n.r
 	from := deadPrefix(n.nodeID())
 	to := after(from)
 	for ctx.Err() == nil {
 		pairs, err := r.shared.Scan(from, to, DiscardBatch)
 		if err != nil || len(pairs) == 0 {
-			return done, failed, err
+			return done, err
 		}
 		// What the scan saw must survive a power cut before any copy goes.
 		if err := r.o.Ledger.Sync(ctx, r.o.Ledger.Position()); err != nil {
-			return done, failed, err
+			return done, err
 		}
-		gone := n.discardEach(ctx, pairs)
-		failed = failed || len(gone) < len(pairs)
+		gone, failed := n.discardEach(ctx, pairs)
 		done += len(gone)
-		if err := r.forgetDead(gone); err != nil {
-			return done, failed, err
-		}
-		if len(gone) == 0 && n.away() {
-			return done, true, nil
+		if err := r.forgetDead(gone); err != nil || failed || n.away() {
+			return done, err
 		}
 		from = next(pairs[len(pairs)-1].Key)
 		if len(pairs) < DiscardBatch {
 			break
 		}
 	}
-	return done, failed, nil
+	return done, nil
 }
 
 // unchanged reports whether a record is there as it was read.
@@ -120,8 +121,9 @@ func (r *Router) forgetDead(gone []ledger.Pair) error {
 	return nil
 }
 
-// discardEach has the node discard crates and gives the records of those that are gone.
-func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone []ledger.Pair) {
+// discardEach has the node discard crates and gives the records of those that are gone. It ends
+// early when the node fails as a whole.
+func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone []ledger.Pair, failed bool) {
 	todo := make(chan ledger.Pair, len(pairs))
 	for _, p := range pairs {
 		todo <- p
@@ -132,33 +134,41 @@ func (n *node) discardEach(ctx context.Context, pairs []ledger.Pair) (gone []led
 	for range min(DiscardInFlight, len(pairs)) {
 		wg.Go(func() {
 			for p := range todo {
-				if n.discardOne(ctx, crateOf(p.Key), func() (bool, error) { return n.r.unchanged(p) }) {
-					mu.Lock()
+				is, err := n.discardOne(ctx, crateOf(p.Key), func() (bool, error) { return n.r.unchanged(p) })
+				mu.Lock()
+				if is {
 					gone = append(gone, p)
-					mu.Unlock()
+				}
+				failed = failed || wholeError(err)
+				over := failed
+				mu.Unlock()
+				if over {
+					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return gone
+	return gone, failed
 }
 
 // discardOne reports whether the node does not have the crate any more. It flies like
 // a crate that is sent: neither happens beside the other. dead says, once it is in
-// flight, whether it is to be discarded still.
-func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (bool, error)) bool {
+// flight, whether it is to be discarded still. The error is the node's.
+func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (bool, error)) (gone bool, err error) {
 	r := n.r
 	r.mu.Lock()
 	h := n.online()
 	_, under := n.inFlight[c]
-	if h != nil && !under {
+	now := r.clock.Boot()
+	rests := n.failing[c].until > now || n.rests(discards, now) > 0
+	if h != nil && !under && !rests {
 		n.inFlight[c] = struct{}{}
 	}
 	r.mu.Unlock()
-	if h == nil || under {
+	if h == nil || under || rests {
 		// Who lands wakes this loop. Whoever takes off later sees that it is dead.
-		return false
+		return false, nil
 	}
 	landed := func() {
 		r.mu.Lock()
@@ -167,17 +177,26 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 	}
 	if still, err := dead(); err != nil || !still {
 		landed()
-		return err == nil // it was planned for this node again
+		return err == nil, nil // it was planned for this node again
 	}
-	_, err := call(ctx, n, h, DiscardLimit, "discard crate", func(ctx context.Context, st store.Store) (struct{}, error) {
+	_, err = call(ctx, n, h, DiscardLimit, "discard crate", func(ctx context.Context, st store.Store) (struct{}, error) {
 		return struct{}{}, st.Discard(ctx, store.DiscardRequest{Crate: c, Holder: r.o.Owner})
 	}, func(struct{}, error) { landed() })
 	if !errors.Is(err, errNoAnswer) {
 		landed()
 	}
-	if err != nil && ctx.Err() == nil {
-		r.log.WithField("node", n.name).WithField("crate", c).WithError(err).Debug("discard is tried again")
-	}
 	r.blocks.drop(c)
-	return err == nil
+	switch {
+	case ctx.Err() != nil:
+	case wholeError(err):
+		n.stumble(discards, err)
+	case err != nil:
+		n.failCrate(c, err)
+	default:
+		n.steady(discards)
+		r.mu.Lock()
+		delete(n.failing, c)
+		r.mu.Unlock()
+	}
+	return err == nil, err
 }

@@ -293,16 +293,20 @@ func (d *draw) finish(c place.Choice) Plan {
 			s.bytes, s.resident = 0, 0 // the plan's now
 		}
 		if d.places[i].Health != place.Online {
-			waiting = append(waiting, fmt.Sprintf("%q", d.places[i].Name))
+			why := "does not answer"
+			if s.n.refuses() != "" {
+				why = "takes nothing at the moment"
+			}
+			waiting = append(waiting, fmt.Sprintf("node %q %s", d.places[i].Name, why))
 		}
 		plan.Targets = append(plan.Targets, t)
 	}
 	switch len(waiting) {
 	case 0:
 	case 1:
-		plan.Waiting = "node " + waiting[0] + " does not answer; its copy is made when it is back"
+		plan.Waiting = waiting[0] + "; its copy is made when it is back"
 	default:
-		plan.Waiting = "nodes " + strings.Join(waiting, ", ") + " do not answer; their copies are made when they are back"
+		plan.Waiting = strings.Join(waiting, ", ") + "; their copies are made when they are back"
 	}
 	if d.q.Keep {
 		d.partWith()

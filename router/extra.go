@@ -87,8 +87,8 @@ func (n *node) sweepExtras(ctx context.Context) {
 		if still, err := dead(); err != nil || !still {
 			continue
 		}
-		if !n.discardOne(ctx, c, dead) {
-			return
+		if gone, _ := n.discardOne(ctx, c, dead); !gone {
+			return // it is tried again with the next look
 		}
 		r.mu.Lock()
 		delete(n.extras, c)

@@ -25,6 +25,10 @@ type answer struct {
 func (n *node) keep(ctx context.Context) {
 	pause := RetryFirst
 	for ctx.Err() == nil {
+		if rest := n.restsBeforeOpening(); rest > 0 {
+			n.sleep(ctx, wakeKeeper, rest)
+			continue
+		}
 		n.r.mu.Lock()
 		was := n.online() != nil
 		n.r.mu.Unlock()
@@ -78,6 +82,9 @@ func (n *node) announce(was bool, err error) {
 	if is && n.wantRoom > 0 && n.drawable() > n.wantRoom {
 		n.wantRoom, n.short, room = 0, "", true
 		n.room()
+	}
+	if is && !was {
+		n.permit1()
 	}
 	r.mu.Unlock()
 	switch {

@@ -56,6 +56,9 @@ const (
 	// doubles, and each pause is shortened by up to a quarter at random.
 	RetryFirst = 250 * time.Millisecond
 	RetryCap   = 5 * time.Second
+	// RefusesAfter is how many failures of one kind of calls in a row, none of them for a reason of
+	// one crate's, make a node that answers one that takes nothing.
+	RefusesAfter = 3
 	// SlowFor is how long a node that let a read time out is asked last.
 	SlowFor = 15 * time.Second
 	// Grace is how long a silent node still counts as a place for new content.

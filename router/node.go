@@ -59,7 +59,7 @@ type node struct {
 
 	queue    [classes]backlog
 	oldest   time.Time // of what is queued; may be older than that
-	paused   [classes]pause
+	paused   [kinds]pause
 	refilled time.Duration // when a draw last called for a refill
 	filling  chan struct{} // closed when the tending of the grant that is under way ends; nil: none is
 	inFlight map[store.CrateID]struct{}
@@ -68,6 +68,8 @@ type node struct {
 	repairs map[store.CrateID]*allowance // that were done, for a node on another machine
 	strays  []store.CrateID              // have receipts for leaves that the node has not named
 	events  *rate.Limiter                // how much of what it says unasked is heeded
+	opens   allowance                    // of its store
+	atOnce  bool                         // it is to be opened whatever that says
 	lists   allowance                    // of comparing with what it lists, as it asked for
 	counts  allowance                    // of asking after all that it has passed on
 
@@ -93,12 +95,6 @@ const (
 
 // backlog counts what is queued.
 type backlog struct{ crates, bytes int64 }
-
-// pause is for a node that fails as a whole: nothing is sent before until.
-type pause struct {
-	tries int
-	until time.Duration
-}
 
 // failure is a crate that does not go to a node for a reason of its own.
 type failure struct {
@@ -155,7 +151,7 @@ func (n *node) health() place.Health {
 		return place.Leaving
 	case n.distrusted():
 		return place.Barred
-	case n.online() != nil:
+	case n.online() != nil && n.refuses() == "":
 		return place.Online
 	case n.r.clock.Now().Sub(n.seen) > Grace:
 		return place.Gone

@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"time"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -22,14 +21,14 @@ func (n *node) settle(ctx context.Context, k class, jobs []*job) {
 	if err := n.recordAll(done); err != nil {
 		// The node has them: once the ledger works again the repeat costs a question.
 		n.repay(done)
-		n.stumble(k, err)
+		n.stumble(kind(k), err)
 		done = nil
 	}
 	if err := n.dequeue(nil, done); err != nil {
 		n.r.log.WithField("node", n.name).WithError(err).Error("take crates out of the queue")
 	}
 	if len(done) > 0 {
-		n.steady(k)
+		n.steady(kind(k))
 		n.announcePlaced(done)
 	}
 	n.repay(failed)
@@ -188,7 +187,7 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		return // it was broken off here, and goes on later
 	}
 	ours, body, differs := j.src.failure()
-	switch kind := store.KindOf(j.err); {
+	switch what := store.KindOf(j.err); {
 	case differs:
 		n.r.bodyDiffers(j.crate, n.nodeID())
 		n.fail(j, ours)
@@ -203,8 +202,8 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 	case j.elsewhere:
 		n.stray(j.crate)
 		n.fail(j, j.err)
-	case kind == store.Unavailable, kind == store.Denied:
-		n.stumble(k, j.err)
+	case what == store.Unavailable, what == store.Denied:
+		n.stumble(kind(k), j.err)
 	case spaceError(j.err) && j.cramped:
 		n.full(j, j.err)
 		n.reroute(ctx, j)
@@ -214,19 +213,19 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		n.grant.synced = false
 		n.refused("has too little room for what waits for it")
 		n.r.mu.Unlock()
-		n.stumble(k, j.err)
-	case kind == store.NotFound:
+		n.stumble(kind(k), j.err)
+	case what == store.NotFound:
 		// The reservation lapsed.
 		n.r.mu.Lock()
 		n.grant.restart(store.ReservationID{})
 		n.r.mu.Unlock()
 		n.rouse(wakeKeeper)
-		n.stumble(k, j.err)
-	case kind == store.Conflict && !n.near():
+		n.stumble(kind(k), j.err)
+	case what == store.Conflict && !n.near():
 		n.refuse(ctx, j)
-	case kind == store.Conflict:
+	case what == store.Conflict:
 		n.conflict(j)
-	case kind == store.Corrupt && body && n.near() && j.m.Known(store.Plain):
+	case what == store.Corrupt && body && n.near() && j.m.Known(store.Plain):
 		// What goes to another machine was compared on its way.
 		n.r.checkBody(ctx, n, j)
 		n.fail(j, j.err)
@@ -319,39 +318,22 @@ func (r *Router) retireCrate(c store.CrateID) {
 }
 
 // fail notes that a crate does not go to this node for a reason of its own.
-func (n *node) fail(j *job, err error) {
+func (n *node) fail(j *job, err error) { n.failCrate(j.crate, err) }
+
+func (n *node) failCrate(c store.CrateID, err error) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	f := n.failing[j.crate]
+	f := n.failing[c]
 	f.tries++
 	f.until = n.r.clock.Boot() + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
 	f.err = err.Error()
 	if len(n.failing) == 0 {
 		// The first of what may be many speaks for all.
-		n.r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(err).Warn("a crate could not be sent; it is tried again")
+		n.r.log.WithField("node", n.name).WithField("crate", c).WithError(err).Warn("a crate could not be sent or discarded; it is tried again")
 	}
 	if len(n.failing) < MaxFailing {
-		n.failing[j.crate] = f
+		n.failing[c] = f
 	}
-}
-
-// stumble pauses a class of the node, which failed as a whole.
-func (n *node) stumble(k class, err error) {
-	r := n.r
-	r.mu.Lock()
-	now := r.clock.Boot()
-	n.lastErr = err.Error()
-	n.bar(err)
-	p := &n.paused[k]
-	if now >= p.until {
-		p.tries++
-		p.until = now + jitter(backoff(RetryFirst, RetryCap, p.tries))
-	}
-	r.mu.Unlock()
-	if silentError(err) {
-		n.suspect()
-	}
-	r.log.WithField("node", n.name).WithError(err).Debug("sending paused")
 }
 
 // full notes that the node refused space for a queued crate, which waits for a while;
@@ -361,7 +343,6 @@ func (n *node) full(j *job, err error) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	now := n.r.clock.Boot()
-	n.lastErr = err.Error()
 	n.refused("has too little room for what waits for it")
 	f := n.failing[j.crate]
 	f.tries++
@@ -378,29 +359,9 @@ func (n *node) room() {
 	clear(n.failing)
 }
 
-// calm has what fails at the node tried again at once, one time. Called with mu held.
-func (n *node) calm() {
-	n.paused = [classes]pause{}
-	n.fullUntil, n.refusals, n.lastErr = 0, 0, ""
-	clear(n.failing)
-	n.rouseAll()
-}
-
-// steady ends a pause after a success.
-func (n *node) steady(k class) {
-	n.r.mu.Lock()
-	defer n.r.mu.Unlock()
-	n.paused[k], n.refusals, n.barred = pause{}, 0, ""
-}
-
 // bar notes that a node which answers refuses this mount. Called with mu held.
 func (n *node) bar(err error) {
 	if store.KindOf(err) == store.Denied {
 		n.barred = err.Error()
 	}
-}
-
-// backoff doubles a pause with each try.
-func backoff(first, most time.Duration, tries int) time.Duration {
-	return min(most, first<<min(max(tries-1, 0), 20))
 }

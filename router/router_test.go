@@ -133,11 +133,10 @@ func TestCatchesUp(t *testing.T) {
 	g.waitCopies(1, crates...)
 	// A copy is counted a moment before it is taken out of the queue.
 	g.until("2 pending", func() bool { p := g.r.Pending(); return p.Crates == 2 && !p.Oldest.IsZero() })
-	for _, s := range g.r.Status(context.Background()) {
-		if s.Name == "n1" && (s.State != Missing || s.LastError == "" || s.PendingCrates != 2) {
-			t.Errorf("status %+v", s)
-		}
-	}
+	g.until("seen to be missing", func() bool {
+		s := g.node("n1")
+		return s.State == Missing && s.LastError != "" && s.PendingCrates == 2
+	})
 	away.fault.Heal()
 	away.unplug(false)
 	g.waitCopies(2, crates...)

@@ -95,8 +95,8 @@ func (n *node) blocked(k class) time.Duration {
 		return min(IdlePause, max(h.until.Sub(n.r.clock.Now()), time.Millisecond))
 	case n.fullUntil > now:
 		return n.fullUntil - now
-	case n.paused[k].until > now:
-		return n.paused[k].until - now
+	case n.rests(kind(k), now) > 0:
+		return n.rests(kind(k), now)
 	case len(n.failing) >= MaxFailing:
 		for c, f := range n.failing {
 			if f.until <= now {
@@ -166,11 +166,11 @@ func (n *node) fly(ctx context.Context, k class, jobs []*job) {
 	}()
 	ready, err := n.prepare(ctx, k, jobs)
 	if err != nil {
-		n.stumble(k, err)
+		n.stumble(kind(k), err)
 		return
 	}
 	if ready, err = n.makeSpace(ctx, ready); err != nil {
-		n.stumble(k, err)
+		n.stumble(kind(k), err)
 	}
 	if len(ready) == 0 {
 		return

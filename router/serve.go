@@ -251,7 +251,8 @@ func (r *Router) discardSoon(ctx context.Context, node store.NodeID, id store.Cr
 			return
 		}
 		p := ledger.Pair{Key: bytes.Clone(k), Value: bytes.Clone(v)}
-		if n.discardOne(ctx, id, func() (bool, error) { return r.unchanged(p) }) {
+		// An error has its pause at the node; the discarder goes on then.
+		if gone, _ := n.discardOne(ctx, id, func() (bool, error) { return r.unchanged(p) }); gone {
 			if err := r.forgetDead([]ledger.Pair{p}); err != nil {
 				r.log.WithError(err).Warn("a discard that was done is not noted, and is done again")
 			}

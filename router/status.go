@@ -104,6 +104,7 @@ func (r *Router) silentNodes() int {
 	silent := 0
 	for _, n := range r.nodes {
 		if n.configured && n.online() == nil {
+			n.atOnce = true
 			n.rouse(wakeKeeper)
 			silent++
 		}
@@ -183,7 +184,7 @@ func (n *node) tell() NodeStatus {
 		s.PendingBytes += q.bytes
 	}
 	s.State, s.LastError = n.state()
-	s.Barred = n.distrusted()
+	s.Barred, s.Refuses = n.distrusted(), s.State == Online && n.refuses() != ""
 	if h, held := n.held(); held && h.why == "" {
 		s.Paused, s.PausedUntil = true, h.until
 		if s.State == Online || s.State == Full {
@@ -209,6 +210,8 @@ func (n *node) state() (NodeState, string) {
 		return Unreachable, n.barred
 	case n.short != "":
 		return Full, n.short
+	case n.refuses() != "":
+		return Online, n.refuses()
 	}
 	if n.queue[small].crates+n.queue[large].crates == 0 {
 		if n.wrong > 0 {

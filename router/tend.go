@@ -244,17 +244,18 @@ func (n *node) tend(ctx context.Context) error {
 	}
 	defer n.unlockGrant()
 	r.mu.Lock()
-	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving
+	idle := n.online() == nil || !n.handle.durable || r.o.ReadOnly || n.leaving || n.rests(reserves, r.clock.Boot()) > 0
 	r.mu.Unlock()
 	if idle {
 		return nil
 	}
 	err := n.tendGrant(ctx)
-	r.mu.Lock()
-	n.bar(err)
-	r.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
-		r.log.WithField("node", n.name).WithError(err).Debug("grant not tended")
+	switch {
+	case ctx.Err() != nil:
+	case err == nil || spaceError(err):
+		n.steady(reserves)
+	default:
+		n.stumble(reserves, err)
 	}
 	return err
 }

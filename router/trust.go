@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -170,24 +169,4 @@ func (n *node) named(before, now []store.NodeID) {
 	}
 	n.uncounted = append(n.uncounted, ids...)
 	n.goOnCounting(n.handle)
-}
-
-// allowance lets something be done now and then: again after a pause that doubles with each
-// time, and begins anew after a quiet while as long as the longest.
-type allowance struct {
-	times int
-	until time.Duration // not before then
-}
-
-// take reports whether it may be done now, and if so counts it.
-func (a *allowance) take(now, first, most time.Duration) bool {
-	if now < a.until {
-		return false
-	}
-	if now-a.until > most {
-		a.times = 0
-	}
-	a.times++
-	a.until = now + backoff(first, most, a.times)
-	return true
 }

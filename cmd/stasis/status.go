@@ -105,7 +105,14 @@ func printNodes(out io.Writer, nodes []api.Node) error {
 		if !n.Durable && note == "" {
 			note = "not counted as a copy"
 		}
-		lines = append(lines, []string{n.Name, n.Kind, n.State, size(n.Bytes), size(n.Free), pending, note})
+		state := n.State
+		switch {
+		case n.Barred:
+			state = "barred"
+		case n.Refuses:
+			state = "refusing"
+		}
+		lines = append(lines, []string{n.Name, n.Kind, state, size(n.Bytes), size(n.Free), pending, note})
 	}
 	return rows(out, lines)
 }

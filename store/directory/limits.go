@@ -6,6 +6,9 @@ const (
 	// shards is how many directories the crates are spread over, by the last byte of
 	// their ids, which is random where the first ones are a time.
 	shards = 256
+	// InodeFloor is how many inodes are left of a filesystem that has none left for crates: the
+	// store's own files need some.
+	InodeFloor = 32
 	// inlineBlocks is how many block digests stand in a crate's own record; those of
 	// larger crates lie beside it, in chunks.
 	inlineBlocks = 64

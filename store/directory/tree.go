@@ -274,11 +274,14 @@ func (t *tree) watch() (*os.File, error) {
 	return openAt(t.root, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// avail is what a user may still write, in bytes.
+// avail is what a user may still write, in bytes: nothing where there are no inodes left for it.
 func (t *tree) avail() (int64, error) {
 	var st unix.Statfs_t
 	if err := retry(func() error { return unix.Fstatfs(int(t.root.Fd()), &st) }); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: t.path, Err: err}
+	}
+	if st.Files > 0 && st.Ffree < InodeFloor {
+		return 0, nil
 	}
 	return int64(min(st.Bavail, 1<<62/uint64(st.Bsize))) * st.Bsize, nil
 }

@@ -92,6 +92,10 @@ type Node struct {
 	PendingCrates int64  `json:"pending_crates"`
 	PendingBytes  int64  `json:"pending_bytes"`
 	LastError     string `json:"last_error"`
+	// Refuses: it is online and takes nothing, as a disk that may only be read; LastError says why.
+	Refuses bool `json:"refuses,omitempty"`
+	// Barred: it was found lying, and gets nothing more until it is resumed by its name.
+	Barred bool `json:"barred,omitempty"`
 	// Paused: nothing is sent to it, as a person wishes, until PausedUntil or, if that is
 	// zero, until it is resumed.
 	Paused      bool      `json:"paused,omitempty"`

@@ -21,7 +21,7 @@ func Tell(n router.NodeStatus, c *config.Config, file string) api.Node {
 		Name: n.Name, Kind: n.Kind, Zone: n.Zone, State: string(n.State), Durable: n.Durable,
 		Crates: n.Crates, Bytes: n.Bytes, Capacity: n.Capacity, Free: n.Free, Reserved: n.Reserved,
 		PendingCrates: n.PendingCrates, PendingBytes: n.PendingBytes, LastError: n.LastError, Warning: n.Warning,
-		Paused: n.Paused, PausedUntil: n.PausedUntil,
+		Refuses: n.Refuses, Barred: n.Barred, Paused: n.Paused, PausedUntil: n.PausedUntil,
 	}
 	if !n.ID.IsZero() {
 		out.ID = n.ID.String()
