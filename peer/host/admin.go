@@ -192,6 +192,9 @@ func (h *Host) Status(ctx context.Context) (Status, error) {
 	return Status{Store: st, Owners: len(h.owners), Spooled: h.resident.bytes}, err
 }
 
+// Trouble is what the last writing for an owner failed with; nil: it went well.
+func (h *Host) Trouble() error { return h.trouble.err() }
+
 // Revoke takes an owner's rights away, at once and durably: its connections get Denied,
 // its reservations end. Its crates stay where they are and count as used, until the
 // owner redeems a new invite or the person calls Forget.

@@ -53,6 +53,7 @@ type Host struct {
 	leaf        store.NodeID
 	incarnation string
 	refusals    guard.Refusals
+	trouble     trouble
 
 	memory       *semaphore.Weighted // bytes of small crates
 	uploads      slots
@@ -158,10 +159,13 @@ func (h *Host) fenceStore(ctx context.Context) error {
 // change makes an update and waits until it survives a power cut.
 func (h *Host) change(ctx context.Context, fn func(tx *ledger.Tx) error) error {
 	p, err := h.space.Update(fn)
-	if err != nil {
-		return err
+	if err == nil {
+		err = h.db.Sync(ctx, p)
 	}
-	return h.db.Sync(ctx, p)
+	if ctx.Err() == nil && store.KindOf(err) == store.Unavailable {
+		h.trouble.wrote(err) // what is no trouble any more, a put says
+	}
+	return err
 }
 
 // each gives the pairs whose keys begin with prefix, in order.

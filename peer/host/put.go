@@ -274,6 +274,9 @@ func (o *owner) deliver(ctx context.Context, items []*item, turn lane, into func
 		err = o.intend(ctx, items)
 	}
 	if err != nil {
+		if reason(err) != "" {
+			o.h.trouble.wrote(err)
+		}
 		for _, it := range items {
 			it.err = err
 			it.claim.undo()
@@ -281,6 +284,9 @@ func (o *owner) deliver(ctx context.Context, items []*item, turn lane, into func
 		return
 	}
 	into(ctx, items)
+	if ctx.Err() == nil {
+		o.h.trouble.wrote(items[0].err)
+	}
 	var landed, failed []*item
 	for _, it := range items {
 		if it.err == nil {

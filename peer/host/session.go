@@ -85,7 +85,7 @@ func (o *owner) tell(op, subject string, err error) error {
 	if !errors.As(err, &e) {
 		return out
 	}
-	out.Kind = e.Kind
+	out.Kind, out.Detail = e.Kind, reason(err)
 	switch e.Kind {
 	case store.NoSpace, store.Quota, store.Corrupt, store.Invalid:
 		out.Detail, out.Hint = e.Detail, e.Hint

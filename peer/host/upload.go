@@ -35,6 +35,9 @@ func (o *owner) putLarge(ctx context.Context, r store.PutRequest) ([]store.Recei
 	for {
 		resumed := p.have > 0
 		if err := o.fill(ctx, p, r); err != nil {
+			if reason(err) != "" {
+				o.h.trouble.wrote(err)
+			}
 			if errors.Is(err, store.Corrupt) || errors.Is(err, store.NoSpace) {
 				o.drop(p)
 			} else {

@@ -34,6 +34,8 @@ type keeper struct {
 type NodeState struct {
 	Status store.Status // as last heard
 	Err    error        // why it is away; nil: it is there
+	// Trouble is what the last writing failed with; nil: it went well, or nothing was written.
+	Trouble error
 }
 
 func newKeeper(p *Peer) *keeper {
@@ -217,5 +219,9 @@ func (k *keeper) tell(s store.Status, err error) {
 func (k *keeper) state() NodeState {
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	return k.node
+	now := k.node
+	if h := k.gate.get(); h != nil {
+		now.Trouble = h.Trouble()
+	}
+	return now
 }

@@ -102,6 +102,8 @@ func (p *Peer) node(n config.Node, now NodeState) api.Node {
 		out.State, out.LastError = unreachable, now.Err.Error()
 	case now.Err != nil:
 		out.State, out.LastError = missing, now.Err.Error()
+	case now.Trouble != nil:
+		out.Refuses, out.LastError = true, "it takes nothing: "+now.Trouble.Error()
 	case st.Free < store.BlockSize:
 		out.State = full
 	}
