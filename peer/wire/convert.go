@@ -108,7 +108,8 @@ func FromReceipts(in []store.Receipt) []Receipt {
 		for _, d := range r.Sums.Blocks {
 			blocks = append(blocks, d[:]...)
 		}
-		out[i] = Receipt{Leaf: r.Leaf, Sums: Sums{Size: r.Sums.Size, Blocks: blocks}, Time: r.Time, Address: r.Address, Fingerprint: r.Fingerprint}
+		out[i] = Receipt{Leaf: r.Leaf, Sums: Sums{Size: r.Sums.Size, Blocks: blocks}, Time: r.Time,
+			Position: Position(r.Position), Address: r.Address, Fingerprint: r.Fingerprint}
 	}
 	return out
 }
@@ -130,7 +131,8 @@ func StoreReceipts(in []Receipt) ([]store.Receipt, error) {
 		if !sums.Valid() {
 			return nil, invalid("a receipt", "%d checksums for %d bytes", len(sums.Blocks), sums.Size)
 		}
-		out[i] = store.Receipt{Leaf: r.Leaf, Sums: sums, Time: r.Time, Address: r.Address, Fingerprint: r.Fingerprint}
+		out[i] = store.Receipt{Leaf: r.Leaf, Sums: sums, Time: r.Time,
+			Position: store.Position(r.Position), Address: r.Address, Fingerprint: r.Fingerprint}
 	}
 	return out, nil
 }
@@ -223,7 +225,7 @@ func (p *Page) Store() (out store.Page, err error) {
 // elsewhere.
 func FromStatus(s store.Status) Status {
 	return Status{Leaf: s.Leaf, Durable: s.Durable, Capacity: s.Capacity, Used: s.Used, Reserved: s.Reserved, Free: s.Free,
-		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves, Version: Version}
+		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves, Position: Position(s.Position), Version: Version}
 }
 
 // Store gives the status that travelled.
@@ -232,5 +234,5 @@ func (s *Status) Store() (store.Status, error) {
 		return store.Status{}, invalid("a status", "a number is out of bounds")
 	}
 	return store.Status{Leaf: s.Leaf, Durable: s.Durable, Capacity: s.Capacity, Used: s.Used, Reserved: s.Reserved, Free: max(0, s.Free),
-		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves}, nil
+		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves, Position: store.Position(s.Position)}, nil
 }

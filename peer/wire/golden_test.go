@@ -31,6 +31,8 @@ func messages() map[string]any {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC)
 	crate, leaf, expect := store.CrateID(id(1)), store.NodeID(id(2)), digest(3)
 	receipt := Receipt{Leaf: leaf, Sums: Sums{Size: 5, Blocks: expect[:]}, Time: at, Address: "nas:7000", Fingerprint: "f"}
+	placed := receipt
+	placed.Position = Position{Count: 1<<53 + 1, Mark: 1<<64 - 1} // no float has either
 	head := PutHead{Reservation: id(4), Crate: crate, Form: 1, Size: 5, Expect: &expect}
 	return map[string]any{
 		"reserve": &Reserve{ID: id(4), Bytes: 8192, LeaseMS: 60000, Copies: 2, Zones: 1, Exclude: []store.NodeID{leaf}, Path: []store.NodeID{id(7)}, Hops: 3},
@@ -42,10 +44,12 @@ func messages() map[string]any {
 		"range-unverified": &Range{Crate: crate, Offset: 1 << 20, Length: 1 << 20, Unverified: true}, "crate": &Crate{ID: crate},
 		"info": &Info{ID: crate, Form: 1, Size: 5, Root: expect}, "discard": &Discard{Crate: crate, Signature: []byte{1, 2, 3}},
 		"list": &List{Cursor: []byte("c")}, "page": &Page{Crates: []Info{{ID: crate, Size: 5, Root: expect}}, Next: []byte("n")},
-		"status":   &Status{Leaf: leaf, Durable: true, Capacity: 100, Used: 50, Reserved: 20, Free: 30, Crates: 2, Damage: 1, Version: 1},
-		"fence":    &Fence{Known: []store.Token{id(5)}, Next: id(6), TakeOver: true},
-		"redeem":   &Redeem{Secret: []byte("secret"), Owner: store.OwnerID(digest(9)), Name: "laptop", Signature: []byte{4, 5}},
-		"redeemed": &Redeemed{Leaf: leaf, Quota: 1 << 30}, "cursor": &Cursor{Incarnation: "i", Sequence: 7},
+		"status":            &Status{Leaf: leaf, Durable: true, Capacity: 100, Used: 50, Reserved: 20, Free: 30, Crates: 2, Damage: 1, Version: 1},
+		"receipts-position": &Receipts{Receipts: []Receipt{placed}}, "batch-results-position": &BatchResults{Results: []BatchResult{{Receipts: []Receipt{placed}}}},
+		"status-position": &Status{Leaf: leaf, Durable: true, Capacity: 100, Crates: 2, Position: placed.Position, Version: 1},
+		"fence":           &Fence{Known: []store.Token{id(5)}, Next: id(6), TakeOver: true},
+		"redeem":          &Redeem{Secret: []byte("secret"), Owner: store.OwnerID(digest(9)), Name: "laptop", Signature: []byte{4, 5}},
+		"redeemed":        &Redeemed{Leaf: leaf, Quota: 1 << 30}, "cursor": &Cursor{Incarnation: "i", Sequence: 7},
 		"event": &Event{Cursor: Cursor{Incarnation: "i", Sequence: 7}, Kind: EventDamaged, Crate: &crate},
 		"error": &Error{Kind: "denied", Op: "open", Subject: "s", Detail: "d", Hint: "h"},
 	}

@@ -64,11 +64,20 @@ type Sums struct {
 	Blocks []byte `json:"blocks"`
 }
 
+// Position is store.Position: that of the owner's crates at the peer, not of its store. Both
+// numbers take all of 64 bits, and encoding/json keeps each of them; a reader that makes a
+// float of a number would not.
+type Position struct {
+	Count uint64 `json:"count"`
+	Mark  uint64 `json:"mark"`
+}
+
 // Receipt is store.Receipt.
 type Receipt struct {
 	Leaf        store.NodeID `json:"leaf"`
 	Sums        Sums         `json:"sums"`
 	Time        time.Time    `json:"time"`
+	Position    Position     `json:"position,omitzero"`
 	Address     string       `json:"address,omitempty"`
 	Fingerprint string       `json:"fingerprint,omitempty"`
 }
@@ -160,6 +169,7 @@ type Status struct {
 	Crates   int64        `json:"crates"`
 	Damage   int64        `json:"damage,omitempty"`
 	Leaves   int          `json:"leaves,omitempty"` // 0: the peer is the leaf itself
+	Position Position     `json:"position,omitzero"`
 	Version  int          `json:"version"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,9 +48,14 @@ func TestConversionsRoundTrip(t *testing.T) {
 		t.Errorf("put: %+v, %v", got, err)
 	}
 	sums := store.Checksums{Size: store.BlockSize + 1, Blocks: []store.Digest{digest(1), digest(2)}}
-	receipts := []store.Receipt{{Leaf: id(1), Sums: sums, Time: time.Unix(5, 6).UTC(), Address: "a", Fingerprint: "f"}}
+	receipts := []store.Receipt{{Leaf: id(1), Sums: sums, Time: time.Unix(5, 6).UTC(), Position: store.Position{Count: 1<<53 + 1, Mark: 1<<64 - 1}, Address: "a", Fingerprint: "f"}}
 	if got, err := StoreReceipts(FromReceipts(receipts)); err != nil || !reflect.DeepEqual(got, receipts) {
 		t.Errorf("receipts: %+v, %v", got, err)
+	}
+	status := store.Status{Leaf: id(1), Durable: true, Crates: 3, Position: store.Position{Count: 7, Mark: 1 << 63}}
+	st := FromStatus(status)
+	if got, err := st.Store(); err != nil || got != status {
+		t.Errorf("status: %+v, %v", got, err)
 	}
 	results := []store.PutResult{{Receipts: receipts}, {Err: &store.Error{Kind: store.NoSpace, Op: "put"}}}
 	r := FromResults(results)
@@ -94,6 +100,24 @@ func TestLimits(t *testing.T) {
 	} {
 		if !errors.Is(err, store.Invalid) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A peer of before says nothing of a position: it is zero, and zero is not sent. A number that
+// is none is refused, not rounded.
+func TestPositions(t *testing.T) {
+	var s Status
+	if err := json.Unmarshal([]byte(`{"position":{"count":9007199254740993,"mark":18446744073709551615}}`), &s); err != nil || s.Position != (Position{1<<53 + 1, 1<<64 - 1}) {
+		t.Errorf("read as %+v, %v", s.Position, err)
+	}
+	text, err := json.Marshal(Receipt{})
+	if err != nil || strings.Contains(string(text), "position") {
+		t.Errorf("a position of none is sent: %s, %v", text, err)
+	}
+	for _, bad := range []string{"-1", "1.5", "1e3", "18446744073709551616", `"7"`} {
+		if err := json.Unmarshal([]byte(`{"position":{"count":`+bad+`}}`), &s); err == nil {
+			t.Errorf("a count of %s is read as %d", bad, s.Position.Count)
 		}
 	}
 }
