@@ -152,7 +152,11 @@ func (s *Store) adoptNew(ctx context.Context, r store.PutRequest, path string, k
 	if err != nil {
 		return nil, err
 	}
-	return receipt(s.leaf, sums, s.clock.Wall()), nil
+	position, err := s.publish() // settleIn has done it: it costs nothing
+	if err != nil {
+		return nil, err
+	}
+	return s.receipt(sums, position), nil
 }
 
 // adoptable opens the file if it may be adopted as this crate.
@@ -256,7 +260,11 @@ func (s *Store) settleIn(a adoption, k known, intent []byte) (there bool, err er
 	if err != nil {
 		return false, err
 	}
-	if err := s.index.sync(context.Background(), p); err != nil {
+	err = s.index.sync(context.Background(), p)
+	if err == nil {
+		_, err = s.publish()
+	}
+	if err != nil {
 		back := s.index.unadopt(l, a)
 		return back != nil, errors.Join(err, back)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -146,8 +147,9 @@ func (c *crasher) excess() int {
 	return max(0, len(c.alive)-300) / 3
 }
 
-func (c *crasher) stored(ids ...store.CrateID) {
+func (c *crasher) stored(at store.Position, ids ...store.CrateID) {
 	c.say("stored", ids...)
+	fmt.Printf("at %d\n", at.Count)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.alive = append(c.alive, ids...)
@@ -155,9 +157,9 @@ func (c *crasher) stored(ids ...store.CrateID) {
 
 func (c *crasher) put(ctx context.Context, r store.ReservationID) error {
 	x := crashCrate(store.NewCrateID())
-	_, err := c.s.Put(ctx, x.Put(r))
+	got, err := c.s.Put(ctx, x.Put(r))
 	if err == nil {
-		c.stored(x.ID)
+		c.stored(got[0].Position, x.ID)
 	}
 	return err
 }
@@ -169,12 +171,14 @@ func (c *crasher) batch(ctx context.Context, r store.ReservationID, n int) error
 		x := crashCrate(store.NewCrateID())
 		rs[i], ids[i] = x.Put(r), x.ID
 	}
+	var at store.Position
 	for _, res := range c.s.PutBatch(ctx, rs) {
 		if res.Err != nil {
 			return res.Err
 		}
+		at = res.Receipts[0].Position
 	}
-	c.stored(ids...)
+	c.stored(at, ids...)
 	return nil
 }
 
@@ -196,9 +200,9 @@ func (c *crasher) adopt(ctx context.Context, r store.ReservationID) error {
 		}
 	}
 	c.say("body", x.ID)
-	_, err := c.s.Adopt(ctx, x.Put(r), path)
+	got, err := c.s.Adopt(ctx, x.Put(r), path)
 	if err == nil {
-		c.stored(x.ID)
+		c.stored(got[0].Position, x.ID)
 	}
 	return err
 }
@@ -227,6 +231,7 @@ type expected struct {
 	mu    sync.Mutex
 	state map[string]string // the last verb by id
 	late  map[string]bool   // it was said when the cut had begun
+	count uint64            // of the last position that was acknowledged
 	acks  int
 	ended bool // the cut has begun
 	// lenient is for a cut that is not as sudden as a real one: ext4, shut down while a
@@ -245,6 +250,13 @@ func (e *expected) follow(r io.Reader) {
 			continue
 		}
 		e.mu.Lock()
+		if count, err := strconv.ParseUint(id, 10, 64); err == nil && verb == "at" {
+			if !e.lenient || !e.ended {
+				e.count = max(e.count, count)
+			}
+			e.mu.Unlock()
+			continue
+		}
 		e.state[id] = verb
 		e.late[id] = e.ended
 		e.acks++
@@ -282,6 +294,9 @@ func (e *expected) check(t *testing.T, base string) {
 	}
 	if st := status(t, s); st.Used != used || st.Crates != int64(len(there)) || st.Damage != 0 {
 		t.Errorf("%d crates charge %d bytes, the status says %+v", len(there), used, st)
+	}
+	if st := status(t, s); st.Position.Count < e.count {
+		t.Errorf("it is at position %v, and acknowledged one of %d", st.Position, e.count)
 	}
 	for id, verb := range e.state {
 		if e.lenient && e.late[id] {

@@ -28,7 +28,11 @@ func (s *Store) discard(id store.CrateID) error {
 	}
 	if !ok {
 		// It may have gone in an attempt whose sync failed.
-		return s.index.sync(context.Background(), s.index.db.Position())
+		err := s.index.sync(context.Background(), s.index.db.Position())
+		if err == nil {
+			_, err = s.publish()
+		}
+		return err
 	}
 	m := s.newMark(rec.form)
 	p, err := s.index.discard(rec, m)
@@ -44,6 +48,10 @@ func (s *Store) discard(id store.CrateID) error {
 		s.unlinked(id, m)
 	}
 	s.book.Freed(rec.charge())
+	// After the file has gone, which makes room where a disk without any needs some for this.
+	if _, telling := s.publish(); err == nil {
+		err = telling
+	}
 	return err
 }
 

@@ -6,7 +6,9 @@
 // that knows each crate's size, root and checksums, the reservations, the totals. An
 // intent is a record in the index of files that are about to appear among the crates; a
 // mark is one of a file that is about to go. A tombstone remembers which bytes stood for
-// an id that has been discarded. FORMAT.md has the bytes.
+// an id that has been discarded. The position of the store, which each change of its
+// crates moves on, stands in the index and again in the sign, a file in the root.
+// FORMAT.md has the bytes.
 //
 // Invariants:
 //
@@ -23,6 +25,9 @@
 //     the files.
 //   - A file that is adopted is at its old path or in the store, whatever happens; an Open
 //     ends an adoption that a crash has interrupted after the rename.
+//   - Nothing is acknowledged before the sign says a position that the index has come to
+//     with it. A root whose sign is not what the open store wrote holds another state: the
+//     store is unavailable, and writes nothing there, until it is opened again.
 //
 // How a crate comes in: tmp/<id> is written; its data and, beside it, the intent are
 // synced; it is renamed to crates/XX/<id>; that directory is synced; one update of

@@ -21,12 +21,15 @@ func (s *Store) Fence(ctx context.Context, tokens []store.Token, next store.Toke
 		if err := s.admits(op, tokens, takeOver); err != nil {
 			return err
 		}
-		p, err := s.index.update(func(tx *ledger.Tx) error {
+		p, err := s.index.change(func(tx *ledger.Tx) error {
 			tx.Put([]byte{keyFence}, bytes.Clone(next[:]))
 			return nil
 		})
 		if err == nil {
 			err = s.index.sync(ctx, p)
+		}
+		if err == nil {
+			_, err = s.publish()
 		}
 		if err != nil {
 			return err

@@ -14,9 +14,10 @@ import (
 
 // goldenID and the rest are what the golden files of version 1 hold.
 var (
-	goldenID    = store.CrateID{0x01, 0x93, 0, 0, 0, 0, 0x70, 1, 0x80, 2, 3, 4, 5, 6, 7, 0xab}
-	goldenOwner = store.OwnerID{0: 0xaa, 31: 0x55}
-	goldenRoot  = store.Digest{0: 1, 31: 2}
+	goldenID       = store.CrateID{0x01, 0x93, 0, 0, 0, 0, 0x70, 1, 0x80, 2, 3, 4, 5, 6, 7, 0xab}
+	goldenOwner    = store.OwnerID{0: 0xaa, 31: 0x55}
+	goldenRoot     = store.Digest{0: 1, 31: 2}
+	goldenPosition = store.Position{Count: 1<<63 + 7, Mark: 1<<64 - 2}
 )
 
 func goldenRecord(size int64) record {
@@ -43,6 +44,8 @@ func TestGolden(t *testing.T) {
 		"tombstone": tombstone{store.Sealed, goldenRoot}.encode(),
 		"totals":    totals{1 << 40, 3, 2}.encode(),
 		"meta":      meta{store.NodeID(goldenID), 1 << 30}.encode(),
+		"standing":  standing{goldenPosition, store.Token(goldenID)}.encode(),
+		"sign":      encodeSign(goldenPosition),
 	}
 	for name, got := range cases {
 		path := filepath.Join("testdata", "golden", "v1-"+name+".hex")
@@ -103,6 +106,16 @@ func reencodes(kind string, b []byte) error {
 		var m meta
 		m, err = parseMeta(b)
 		again = m.encode()
+	case "standing":
+		var p standing
+		p, err = parseStanding(b)
+		again = p.encode()
+	case "sign":
+		p := parseSign(b)
+		if p == (store.Position{}) {
+			err = store.Corrupt
+		}
+		again = encodeSign(p)
 	}
 	if err == nil && !bytes.Equal(again, b) {
 		err = errors.New("it is written differently")
@@ -113,7 +126,7 @@ func reencodes(kind string, b []byte) error {
 // FuzzFormat: hostile or damaged bytes give an error, or something that is written
 // as the same bytes again.
 func FuzzFormat(f *testing.F) {
-	kinds := []string{"marker", "crate", "intent", "adoption", "mark", "tombstone", "totals", "meta"}
+	kinds := []string{"marker", "crate", "intent", "adoption", "mark", "tombstone", "totals", "meta", "standing", "sign"}
 	names, err := filepath.Glob("testdata/golden/*.hex")
 	if err != nil {
 		f.Fatal(err)

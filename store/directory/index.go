@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 
 	"stasis/store"
@@ -18,6 +19,9 @@ type index struct {
 	space  *ledger.Space
 	number atomic.Uint64 // the last given to an intent or a mark since the open
 	probe  probe
+
+	mu       sync.Mutex
+	position store.Position // that the last change has given the crates
 }
 
 var _ booking.Journal = (*index)(nil)
@@ -232,9 +236,9 @@ func charge(tx *ledger.Tx, id store.ReservationID, bytes int64) error {
 // entries under ends. It gives how many it has made, which after an error may be some.
 func (x *index) land(ls []landing, ends ...[]byte) (landed int, p ledger.Position, err error) {
 	for landed < len(ls) {
-		n := fitting(ls[landed:], updateKeys-1-len(ends))
+		n := fitting(ls[landed:], updateKeys-2-len(ends))
 		group := ls[landed : landed+n]
-		p, err = x.update(func(tx *ledger.Tx) error {
+		p, err = x.change(func(tx *ledger.Tx) error {
 			if landed+n == len(ls) {
 				for _, k := range ends {
 					tx.Delete(k)
@@ -298,7 +302,7 @@ func landGroup(tx *ledger.Tx, ls []landing) error {
 
 // unland takes a crate back that could not be made durable, and marks its file.
 func (x *index) unland(l landing, m mark) error {
-	_, err := x.update(func(tx *ledger.Tx) error {
+	_, err := x.change(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, l.rec.id))
 		tx.Put(crateKey(keyMark, l.rec.id), m.encode())
 		if err := charge(tx, l.reservation, -l.rec.charge()); err != nil {
@@ -312,7 +316,7 @@ func (x *index) unland(l landing, m mark) error {
 // unadopt takes an adopted crate back that could not be made durable, and brings
 // the intent back: the file is not the store's to remove.
 func (x *index) unadopt(l landing, a adoption) error {
-	_, err := x.update(func(tx *ledger.Tx) error {
+	_, err := x.change(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, l.rec.id))
 		tx.Put(crateKey(keyAdopted, l.rec.id), a.encode())
 		if err := charge(tx, l.reservation, -l.rec.charge()); err != nil {
@@ -325,7 +329,7 @@ func (x *index) unadopt(l landing, a adoption) error {
 
 // discard takes a crate out: a tombstone for its id, a mark for its file.
 func (x *index) discard(rec record, m mark) (ledger.Position, error) {
-	return x.update(func(tx *ledger.Tx) error {
+	return x.change(func(tx *ledger.Tx) error {
 		tx.Delete(crateKey(keyCrate, rec.id))
 		for n := range chunksOf(rec.size) {
 			tx.Delete(chunkKey(rec.id, n))

@@ -16,8 +16,8 @@ const (
 	chunkBlocks = 1024
 	// chunksAnUpdate keeps an update of chunks below the ledger's limit of 1 MiB.
 	chunksAnUpdate = 24
-	// updateKeys is how many keys one update of the index writes at most; the ledger
-	// allows 100.
+	// updateKeys is how many keys one update of the index writes at most, its
+	// totals and its position included; the ledger allows 100.
 	updateKeys = 96
 
 	// MaxBatch is how many crates of a batch are handled together, and maxBatchBytes how

@@ -58,6 +58,11 @@ func open(path string, want store.NodeID, owner store.OwnerID, o Options) (*Stor
 		path: path, leaf: marker.ID, clock: o.Clock, log: o.Log.WithField("node", path),
 		marker: marker.file, marks: make(map[store.CrateID]mark),
 	}
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(int(marker.file.Fd()), &st) }); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fstat", err), s.abort())
+	}
+	s.markerDev, s.markerIno = st.Dev, st.Ino
 	if err := s.load(o); err != nil {
 		return nil, errors.Join(err, s.abort())
 	}
@@ -73,6 +78,9 @@ func (s *Store) load(o Options) (err error) {
 		return err
 	}
 	if err := s.sweep(); err != nil {
+		return err
+	}
+	if err := s.openSign(); err != nil {
 		return err
 	}
 	return s.openBook()
@@ -109,6 +117,7 @@ func (s *Store) abort() (err error) {
 	if s.index != nil {
 		err = s.index.db.Close()
 	}
+	s.sign.close()
 	if s.tree != nil {
 		s.tree.close()
 	}

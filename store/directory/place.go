@@ -31,8 +31,9 @@ func (s *Store) place(ctx context.Context, as []*arrival, watch *os.File) {
 		}
 		err = s.tree.syncNames(idsOf(alive(as)), watch)
 	}
+	var position store.Position
 	if err == nil {
-		err = s.register(alive(as), intent)
+		position, err = s.register(alive(as), intent)
 	}
 	if err != nil {
 		failAll(as, err)
@@ -40,6 +41,7 @@ func (s *Store) place(ctx context.Context, as []*arrival, watch *os.File) {
 		return
 	}
 	for _, a := range alive(as) {
+		a.position = position
 		a.draw.Commit()
 	}
 }
@@ -92,9 +94,9 @@ func (s *Store) secure(ctx context.Context, as []*arrival, watch *os.File) (inte
 	return numberKey(keyIntent, number), errors.Join(err, <-synced)
 }
 
-// register makes the crates in the index, durably, and ends the intent. After an
-// error none is there.
-func (s *Store) register(as []*arrival, intent []byte) error {
+// register makes the crates in the index, durably, and ends the intent. It gives the
+// position that they have. After an error none is there.
+func (s *Store) register(as []*arrival, intent []byte) (position store.Position, err error) {
 	ls := make([]landing, len(as))
 	for i, a := range as {
 		ls[i] = landing{rec: a.rec, reservation: a.r.Reservation, known: a.known}
@@ -105,7 +107,10 @@ func (s *Store) register(as []*arrival, intent []byte) error {
 		err = s.index.sync(context.Background(), p)
 	}
 	if err == nil {
-		return nil
+		position, err = s.publish()
+	}
+	if err == nil {
+		return position, nil
 	}
 	for i, l := range ls[:landed] {
 		if back := s.index.unland(l, s.newMark(l.rec.form)); back != nil {
@@ -115,7 +120,7 @@ func (s *Store) register(as []*arrival, intent []byte) error {
 			as[i].moved = false
 		}
 	}
-	return err
+	return store.Position{}, err
 }
 
 // retreat removes what was renamed into its place already, and then the intent.
@@ -163,7 +168,7 @@ func (s *Store) answer(a *arrival) ([]store.Receipt, error) {
 	if a.err != nil {
 		return nil, s.crateError(opPut, a.r.Crate, a.err)
 	}
-	return receipt(s.leaf, a.sums, s.clock.Wall()), nil
+	return s.receipt(a.sums, a.position), nil
 }
 
 // crateError names the crate and the store in an error of the filesystem.

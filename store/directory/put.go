@@ -13,14 +13,15 @@ const opPut = "put crate"
 
 // arrival is a crate on its way in. Whoever makes one has the crate's lock.
 type arrival struct {
-	r     store.PutRequest
-	known known
-	draw  *booking.Draw
-	file  *os.File // in tmp/; nil once it is closed
-	sums  store.Checksums
-	rec   record
-	moved bool // its file has been renamed into its place
-	err   error
+	r        store.PutRequest
+	known    known
+	draw     *booking.Draw
+	file     *os.File // in tmp/; nil once it is closed
+	sums     store.Checksums
+	rec      record
+	position store.Position // once it is in the index
+	moved    bool           // its file has been renamed into its place
+	err      error
 }
 
 // Put is store.Store's.
@@ -92,7 +93,11 @@ func (s *Store) repeat(ctx context.Context, rec record, r store.PutRequest) ([]s
 	if err := s.index.sync(ctx, s.index.db.Position()); err != nil {
 		return nil, err
 	}
-	return receipt(s.leaf, sums, s.clock.Wall()), nil
+	position, err := s.publish()
+	if err != nil {
+		return nil, err
+	}
+	return s.receipt(sums, position), nil
 }
 
 // allows refuses other bytes for an id that has stood for some before.

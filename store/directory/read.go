@@ -253,6 +253,9 @@ func (s *Store) List(ctx context.Context, cursor []byte) (store.Page, error) {
 		return store.Page{}, &store.Error{Kind: store.Invalid, Op: op, Detail: "the cursor is not one of this node's"}
 	}
 	return do(ctx, s, op, toRead, nil, func() (store.Page, error) {
+		if _, err := s.same(); err != nil {
+			return store.Page{}, err
+		}
 		from := []byte{keyCrate}
 		if cursor != nil {
 			from = append(key(keyCrate, cursor), 0)

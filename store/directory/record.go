@@ -3,24 +3,24 @@ package directory
 import (
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"stasis/store"
 )
 
 // The kinds of keys in the index: the first byte of each.
 const (
-	keyCrate   = 'c' // + id: record
-	keyChunk   = 'b' // + id + number: digests of blocks
-	keyTotals  = 'u' // totals
-	keyMeta    = 'm' // meta
-	keyFence   = 'f' // token
-	keyTerms   = 'r' // + reservation: booking.Terms
-	keyDrawn   = 'd' // + reservation: bytes
-	keyIntent  = 'p' // + number: intent
-	keyAdopted = 'a' // + id: adoption
-	keyMark    = 'x' // + id: mark
-	keyTomb    = 't' // + id: tombstone
+	keyCrate    = 'c' // + id: record
+	keyChunk    = 'b' // + id + number: digests of blocks
+	keyTotals   = 'u' // totals
+	keyMeta     = 'm' // meta
+	keyFence    = 'f' // token
+	keyTerms    = 'r' // + reservation: booking.Terms
+	keyDrawn    = 'd' // + reservation: bytes
+	keyIntent   = 'p' // + number: intent
+	keyAdopted  = 'a' // + id: adoption
+	keyMark     = 'x' // + id: mark
+	keyTomb     = 't' // + id: tombstone
+	keyPosition = 'n' // standing
 )
 
 const recordVersion = 1
@@ -279,6 +279,6 @@ func chunksOf(size int64) int64 {
 	return 0
 }
 
-func receipt(leaf store.NodeID, sums store.Checksums, now time.Time) []store.Receipt {
-	return []store.Receipt{{Leaf: leaf, Sums: sums, Time: now}}
+func (s *Store) receipt(sums store.Checksums, position store.Position) []store.Receipt {
+	return []store.Receipt{{Leaf: s.leaf, Sums: sums, Time: s.clock.Wall(), Position: position}}
 }

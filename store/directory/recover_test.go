@@ -70,6 +70,7 @@ func TestTombstone(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = admitted(t, openStore(t, root, Options{}))
+		was.Position = status(t, s).Position // which the admission has moved
 	}
 	defer func() { _ = s.Close() }()
 	if _, err := s.Put(ctx, c.Put(r)); err != nil {

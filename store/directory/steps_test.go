@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -262,7 +263,11 @@ func failedStep(t *testing.T, op string, n int64, forever bool) string {
 	if err != nil && !forever && op != "discard" {
 		// One failure is undone on the spot.
 		now := status(t, x.s)
-		if x.op == "batch" { // some of it may be there
+		if now.Position.Count < before.Position.Count {
+			t.Errorf("its position goes from %v to %v", before.Position, now.Position)
+		}
+		now.Position = before.Position // what is undone has changed it all the same
+		if x.op == "batch" {           // some of it may be there
 			now.Used, now.Reserved, now.Crates = before.Used, now.Reserved+now.Used-before.Used, before.Crates
 		}
 		if now != before {
@@ -282,8 +287,8 @@ const (
 	cutAtVar = "STASIS_STEP_CUT_AT" // a mount to cut, rather than only to die
 )
 
-// stepChild does an operation and dies before its nth step; it prints "acked" if it
-// comes to its end.
+// stepChild does an operation and dies before its nth step. It prints where it starts, its
+// position and crates, and "acked" with where it is if it comes to its end.
 func stepChild(spec string) error {
 	f := strings.Fields(spec)
 	n, err := strconv.ParseInt(f[2], 10, 64)
@@ -298,6 +303,11 @@ func stepChild(spec string) error {
 	if err := x.s.Fence(ctx, nil, store.NewToken(), true); err != nil {
 		return err
 	}
+	begun, err := placed(x.s)
+	if err != nil {
+		return err
+	}
+	fmt.Println(begun)
 	var count atomic.Int64
 	x.set(func(string) error {
 		if count.Add(1) != n {
@@ -315,12 +325,64 @@ func stepChild(spec string) error {
 	if err := x.run(); err != nil {
 		return err
 	}
+	ended, err := placed(x.s)
+	if err != nil {
+		return err
+	}
 	fmt.Println("acked")
+	fmt.Println(ended)
 	return nil
 }
 
-// runStepChild gives what the child said: "died" or "acked".
-func runStepChild(t *testing.T, base, op string, n int, cutAt string) string {
+// whereabouts is a position of a store with the crates that it had there, as text.
+type whereabouts struct {
+	position store.Position
+	crates   string
+}
+
+func (w whereabouts) String() string {
+	return fmt.Sprintf("%d %d %s", w.position.Count, w.position.Mark, w.crates)
+}
+
+// placed tells the whereabouts of a store.
+func placed(s *Store) (w whereabouts, err error) {
+	ctx := context.Background()
+	st, err := s.Status(ctx)
+	if err != nil {
+		return w, err
+	}
+	w.position = st.Position
+	page, err := s.List(ctx, nil)
+	for _, c := range page.Crates {
+		w.crates += c.ID.String() + ","
+	}
+	return w, err
+}
+
+// checkPlaced compares where a store is with where it said that it was, before it was
+// stopped.
+func checkPlaced(t *testing.T, s *Store, said []string) {
+	t.Helper()
+	now, err := placed(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range said {
+		var was whereabouts
+		if n, _ := fmt.Sscanf(line, "%d %d %s", &was.position.Count, &was.position.Mark, &was.crates); n < 2 {
+			continue
+		}
+		if now.position.Count < was.position.Count {
+			t.Errorf("it is at %v, and said that it was at %v", now.position, was.position)
+		}
+		if (now.position == was.position) != (now.crates == was.crates) {
+			t.Errorf("its position goes from %v to %v, its crates from %q to %q", was.position, now.position, was.crates, now.crates)
+		}
+	}
+}
+
+// runStepChild gives what the child said, in lines.
+func runStepChild(t *testing.T, base, op string, n int, cutAt string) []string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", stepVar, base, op, n), cutAtVar+"="+cutAt)
@@ -330,7 +392,7 @@ func runStepChild(t *testing.T, base, op string, n int, cutAt string) string {
 	if complaint.Len() > 0 {
 		t.Fatalf("the child: %v: %s", err, complaint.String())
 	}
-	return strings.TrimSpace(string(out))
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }
 
 // TestKilledAtStep kills the process before each step of each operation.
@@ -342,7 +404,7 @@ func TestKilledAtStep(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				said := stoppedAt(t, base, op, n, func() string { return runStepChild(t, base, op, n, "") })
+				said := stoppedAt(t, base, op, n, func() []string { return runStepChild(t, base, op, n, "") })
 				if t.Failed() {
 					t.Fatalf("step %d: %s", n, said)
 				}
@@ -370,10 +432,10 @@ func TestPowerCutAtStep(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					said := stoppedAt(t, base, op, n, func() string {
+					said := stoppedAt(t, base, op, n, func() []string {
 						run(t, "sync", "-f", l.dir)
 						said := runStepChild(t, base, op, n, l.dir)
-						if said == "died" {
+						if slices.Contains(said, "died") {
 							l.unmount(t)
 							l.mount(t)
 						}
@@ -396,15 +458,21 @@ func TestPowerCutAtStep(t *testing.T) {
 
 // stoppedAt prepares a store, lets child stop in the middle of an operation on it,
 // and checks what is left.
-func stoppedAt(t *testing.T, base, op string, n int, child func() string) string {
+func stoppedAt(t *testing.T, base, op string, n int, child func() []string) string {
 	t.Helper()
 	x := newSteps(t, base, op)
 	if err := x.s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	said := child()
-	x.s = admitted(t, openStore(t, filepath.Join(base, "node"), Options{}))
+	x.s = openStore(t, filepath.Join(base, "node"), Options{})
 	defer func() { _ = x.s.Close() }()
-	x.ended(t, said == "acked")
-	return said
+	checkPlaced(t, x.s, said)
+	admitted(t, x.s)
+	if !slices.Contains(said, "acked") {
+		x.ended(t, false)
+		return "died"
+	}
+	x.ended(t, true)
+	return "acked"
 }

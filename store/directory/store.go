@@ -29,24 +29,27 @@ type Options struct {
 
 // Store keeps crates in a directory. Open makes it.
 type Store struct {
-	path     string
-	leaf     store.NodeID
-	capacity int64
-	clock    booking.Clock
-	log      logrus.FieldLogger
-	device   uint64
-	marker   *os.File // open and locked as long as the store is
-	tree     *tree
-	index    *index
-	book     *booking.Book
-	crates   keyed.Locks[store.CrateID] // one change of a crate at a time
+	path                 string
+	leaf                 store.NodeID
+	capacity             int64
+	clock                booking.Clock
+	log                  logrus.FieldLogger
+	device               uint64
+	marker               *os.File // open and locked as long as the store is
+	markerDev, markerIno uint64
+	tree                 *tree
+	index                *index
+	sign                 *sign
+	book                 *booking.Book
+	crates               keyed.Locks[store.CrateID] // one change of a crate at a time
 
-	mu     sync.Mutex
-	closed bool
-	fenced bool // Fence has succeeded: changes are allowed
-	damage int64
-	marks  map[store.CrateID]mark // files unlinked, their directories not yet synced
-	busy   sync.WaitGroup         // calls under way; Add with mu held and not closed
+	mu       sync.Mutex
+	closed   bool
+	fenced   bool // Fence has succeeded: changes are allowed
+	replaced bool // something else than this store has changed what lies in the root
+	damage   int64
+	marks    map[store.CrateID]mark // files unlinked, their directories not yet synced
+	busy     sync.WaitGroup         // calls under way; Add with mu held and not closed
 
 	fencing  sync.Mutex // held by Fence
 	marking  sync.Mutex // held by who retires marks
@@ -90,6 +93,11 @@ func do[T any](ctx context.Context, s *Store, op string, n need, late func(T), c
 		if err := s.present(op); err != nil {
 			return none, err
 		}
+		if n == toChange {
+			if err := s.rooted(); err != nil {
+				return none, err
+			}
+		}
 		return call()
 	}, late)
 	if err != nil && !errors.As(err, new(*store.Error)) {
@@ -117,6 +125,9 @@ func (s *Store) enter(op string, n need) error {
 	if s.closed {
 		return &store.Error{Kind: store.Unavailable, Op: op, Subject: "in " + s.path, Detail: "the store is closed"}
 	}
+	if s.replaced {
+		return s.otherContent(op)
+	}
 	if n == toChange && !s.fenced {
 		return &store.Error{
 			Kind: store.Denied, Op: op, Subject: "in " + s.path,
@@ -130,7 +141,7 @@ func (s *Store) enter(op string, n need) error {
 
 // present looks whether the marker is still where it was: one stat.
 func (s *Store) present(op string) error {
-	var here, open unix.Stat_t
+	var here unix.Stat_t
 	name := s.path + "/" + MarkerName
 	if err := retry(func() error { return unix.Stat(name, &here) }); err != nil {
 		if err == unix.ENOENT || err == unix.ENOTDIR {
@@ -138,14 +149,11 @@ func (s *Store) present(op string) error {
 		}
 		return diskError(op, s.path, &os.PathError{Op: "stat", Path: name, Err: err})
 	}
-	if err := retry(func() error { return unix.Fstat(int(s.marker.Fd()), &open) }); err != nil {
-		return diskError(op, s.path, &os.PathError{Op: "stat", Path: name, Err: err})
-	}
-	if here.Dev == open.Dev && here.Ino == open.Ino {
+	if here.Dev == s.markerDev && here.Ino == s.markerIno {
 		return nil
 	}
 	// Some shares make inode numbers up as they go: what counts is what it says.
-	if m, err := Inspect(s.path); err == nil && m.ID == s.leaf && here.Dev == open.Dev {
+	if m, err := Inspect(s.path); err == nil && m.ID == s.leaf && here.Dev == s.markerDev {
 		return nil
 	}
 	return &store.Error{
@@ -181,6 +189,10 @@ func (s *Store) Resident(bytes int64) { s.book.Resident(bytes) }
 // Status is store.Store's.
 func (s *Store) Status(ctx context.Context) (store.Status, error) {
 	return do(ctx, s, "tell the status", toRead, nil, func() (store.Status, error) {
+		position, err := s.same()
+		if err != nil {
+			return store.Status{}, err
+		}
 		u, err := s.book.Usage(ctx)
 		if err != nil {
 			return store.Status{}, err
@@ -189,9 +201,16 @@ func (s *Store) Status(ctx context.Context) (store.Status, error) {
 		defer s.mu.Unlock()
 		return store.Status{
 			Leaf: s.leaf, Durable: true, Capacity: s.capacity, Used: u.Used, Reserved: u.Reserved,
-			Free: u.Free, Crates: u.Crates, Device: s.device, Damage: s.damage,
+			Free: u.Free, Crates: u.Crates, Device: s.device, Damage: s.damage, Position: position,
 		}, nil
 	})
+}
+
+// gone reports whether something else lies in the root.
+func (s *Store) gone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replaced
 }
 
 // damaged counts a place found corrupt.
@@ -227,11 +246,19 @@ func (s *Store) close() error {
 	_, err := bounded(ctx, 0, func() (struct{}, error) {
 		s.busy.Wait()
 		s.book.Close()
+		if s.gone() {
+			// Nothing may be written by name any more: the names are another state's.
+			err := s.index.db.Abandon()
+			s.sign.close()
+			s.tree.close()
+			return struct{}{}, errors.Join(err, s.marker.Close())
+		}
 		// The marks are only there to be gone through at the next open.
 		if err := s.retireMarks(); err != nil {
 			s.log.WithError(err).Warn("the last discards could not be put away; the next open does it")
 		}
 		err := s.index.db.Close()
+		s.sign.close()
 		s.tree.close()
 		return struct{}{}, errors.Join(err, s.marker.Close())
 	}, nil)

@@ -158,13 +158,7 @@ func dropCache(f *os.File, offset, length int64) {
 // its data and to report what went wrong: kernels before 5.8 report nothing, and a
 // FUSE filesystem is never asked.
 func syncsWhole(d *os.File) bool {
-	var st unix.Statfs_t
-	if retry(func() error { return unix.Fstatfs(int(d.Fd()), &st) }) != nil {
-		return false
-	}
-	switch uint32(st.Type) {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
-	default:
+	if !knownKind(d) {
 		return false
 	}
 	var u unix.Utsname
@@ -176,6 +170,20 @@ func syncsWhole(d *os.File) bool {
 		return false
 	}
 	return major > 5 || major == 5 && minor >= 8
+}
+
+// knownKind reports whether d lies on a filesystem of this machine's kernel that keeps the
+// number of an inode as long as the file is there.
+func knownKind(d *os.File) bool {
+	var st unix.Statfs_t
+	if retry(func() error { return unix.Fstatfs(int(d.Fd()), &st) }) != nil {
+		return false
+	}
+	switch uint32(st.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // dirtyBytes is how much the whole machine has still to write; a large figure if

@@ -139,16 +139,34 @@ func (db *DB) Close() error {
 	return db.closeErr
 }
 
-func (db *DB) close() error {
+// Abandon is Close for a ledger whose directory has come to hold other files than those it
+// has open: it gives up files and lock, and makes, cuts and removes nothing there.
+func (db *DB) Abandon() error {
+	db.closing.Do(func() { db.closeErr = db.abandon() })
+	return db.closeErr
+}
+
+// refuse refuses further updates and ends what folds and tidies in the background.
+func (db *DB) refuse() (why error) {
 	db.writing.Lock()
 	db.view.Lock()
 	db.closed = true
 	db.view.Unlock()
 	db.writing.Unlock()
 
-	why := db.closedError("sync ledger")
+	why = db.closedError("sync ledger")
 	db.steward.end(why)
 	db.checkpointer.end(why)
+	return why
+}
+
+func (db *DB) abandon() error {
+	db.syncer.end(db.refuse())
+	return diskError("abandon ledger", db.dir, errors.Join(db.journal.close(), db.table.close(), db.lock.Close()))
+}
+
+func (db *DB) close() error {
+	why := db.refuse()
 	foldErr := db.foldUpTo(db.Position())
 	db.syncer.end(why)
 	err := db.journal.finish(Position(db.folded.Load()))
