@@ -12,12 +12,14 @@ import (
 // changes the state. It takes what waits in the queue and makes one commit of it:
 // sync the data, write the records, sync them, and only then answer.
 type committer struct {
-	s      *Store
-	log    *logWriter
-	sb     superblock
-	marks  int64 // how many were written
-	broken error // why nothing can be committed any more, until the container is opened again
-	short  bool  // the disk had no room for a longer log
+	s     *Store
+	log   *logWriter
+	sb    superblock
+	marks int64 // how many were written
+	// position is that of the crates in the state.
+	position store.Position
+	broken   error // why nothing can be committed any more, until the container is opened again
+	short    bool  // the disk had no room for a longer log
 }
 
 const opCommit = "commit a change"
@@ -34,7 +36,7 @@ func (c *committer) run() {
 		c.commit(batch)
 		c.maintain()
 	}
-	if c.broken == nil {
+	if c.look(); c.broken == nil {
 		c.s.room.tidy()
 		c.moveLog()
 		// What can't be cut off now is cut off when the container is next closed.
@@ -44,6 +46,7 @@ func (c *committer) run() {
 
 // commit makes the changes durable, or settles them with why not.
 func (c *committer) commit(batch []*change) {
+	c.look()
 	batch = c.admit(batch)
 	if len(batch) == 0 {
 		return
@@ -115,6 +118,10 @@ func (c *committer) write(batch []*change) error {
 	if len(records) == 0 {
 		return nil
 	}
+	next := c.position
+	if slices.ContainsFunc(batch, func(ch *change) bool { return ch.data || ch.freed != nil }) {
+		next = after(next)
+	}
 	epoch := c.s.epoch.Load()
 	if data {
 		if err := c.s.sync(epoch); err != nil {
@@ -126,7 +133,11 @@ func (c *committer) write(batch []*change) error {
 	if err := c.log.append(records); err != nil {
 		return c.s.ioError(opCommit, err)
 	}
-	if err := c.s.sync(epoch); err != nil {
+	err := c.s.sync(epoch)
+	if err == nil {
+		err = c.mark(next)
+	}
+	if err != nil {
 		// Now nobody knows whether the commit is on the disk. A new log says that it is not.
 		err = c.s.ioError(opCommit, err)
 		if again := c.replace(nil); again != nil {
@@ -134,29 +145,53 @@ func (c *committer) write(batch []*change) error {
 		}
 		return err
 	}
-	c.mark()
+	c.position = next
 	return nil
 }
 
-// mark says how far the log is synced. It is on the disk itself with the sync of the
-// next commit; without it the log's end is only less protected against damage.
-func (c *committer) mark() {
-	raw := make([]byte, PageSize)
-	at := superPages + c.marks%markPages
-	c.marks++
+// mark says how far the log is synced, and which position its crates have. It is on the
+// disk itself with the sync of the next commit; where it is lost the log's end is less protected
+// against damage, and an opening finds another position. Where one of its places can't be
+// written the other is.
+func (c *committer) mark(position store.Position) (err error) {
 	m := c.log.mark()
-	m.encode(c.s.v.key, raw, at, c.sb.generation)
-	_ = c.s.v.writePages(raw, at)
+	m.position = position
+	for range markPages {
+		at := superPages + c.marks%markPages
+		c.marks++
+		raw := make([]byte, PageSize)
+		m.encode(c.s.v.key, raw, at, c.sb.generation)
+		if err = c.s.standing.write(c.s.v, standing{position: position, at: at, page: raw}); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+// look refuses all further changes where the file is not as it was left: what would be
+// written next may be a page of something else now.
+func (c *committer) look() {
+	if c.broken != nil {
+		return
+	}
+	if _, err := c.s.same(opCommit); err != nil && c.s.replaced.Load() {
+		c.refuse(err)
+	}
+}
+
+// refuse refuses all further changes.
+func (c *committer) refuse(why error) {
+	c.broken = why
+	c.s.room.close(why)
 }
 
 // fatal refuses all further changes: what is on the disk is not known.
 func (c *committer) fatal(err error) {
-	c.broken = &store.Error{
+	c.refuse(&store.Error{
 		Kind: store.Unavailable, Op: opCommit, Subject: c.s.subject(), Err: err,
 		Detail: "the disk failed, and what it has kept is not known",
 		Hint:   "look at the disk, then open the container again",
-	}
-	c.s.room.close(c.broken)
+	})
 }
 
 // sync is a sync that no failed one came between since epoch: an error is told
@@ -247,7 +282,10 @@ func (c *committer) replace(fresh []int64) error {
 		log.supply(old...)
 	}
 	c.log = log
-	c.mark()
+	if err := c.mark(c.position); err != nil {
+		c.fatal(err)
+		return err
+	}
 	if spare := c.log.trim(c.needs(0) + supplyPages); spare != nil {
 		c.s.room.release(runsOf(spare))
 	}

@@ -55,6 +55,8 @@ type Store struct {
 	nextSeq             atomic.Uint64
 	epoch               atomic.Uint64 // grows with each sync that failed
 	fenced              atomic.Bool
+	replaced            atomic.Bool // somebody else has written to the file
+	standing            standing
 	damage              damages
 
 	mu sync.RWMutex
@@ -81,6 +83,9 @@ func (s *Store) enter(ctx context.Context, op string) error {
 	defer s.gate.Unlock()
 	if s.closed {
 		return s.fail(store.Unavailable, op, "it is closed", nil)
+	}
+	if s.replaced.Load() {
+		return s.otherContent(op)
 	}
 	s.busy.Add(1)
 	return nil
@@ -123,6 +128,9 @@ func call[T any](ctx context.Context, s *Store, op string, a access, body func()
 				o.err = s.fail(store.Unavailable, op, "", err)
 			}
 		}
+		if o.err == nil && a == toChange {
+			_, o.err = s.same(op)
+		}
 		if o.err == nil {
 			o.v, o.err = body()
 		}
@@ -156,6 +164,10 @@ func call[T any](ctx context.Context, s *Store, op string, a access, body func()
 func (s *Store) Status(ctx context.Context) (store.Status, error) {
 	const op = "tell the status"
 	return call(ctx, s, op, toLook, func() (store.Status, error) {
+		position, err := s.same(op)
+		if err != nil {
+			return store.Status{}, err
+		}
 		u, err := s.book.Usage(ctx)
 		if err != nil {
 			return store.Status{}, s.ioError(op, err)
@@ -163,7 +175,7 @@ func (s *Store) Status(ctx context.Context) (store.Status, error) {
 		return store.Status{
 			Leaf: s.leaf, Durable: true, Capacity: usable(s.v.limit * PageSize),
 			Used: u.Used, Reserved: u.Reserved, Free: u.Free, Crates: u.Crates,
-			Device: s.room.device, Damage: s.damage.count(),
+			Device: s.room.device, Damage: s.damage.count(), Position: position,
 		}, nil
 	}, nil)
 }

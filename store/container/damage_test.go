@@ -69,11 +69,11 @@ func layout(t *testing.T, f *lossyFile) (sb superblock, log *logWriter, st *stat
 		t.Fatal(err)
 	}
 	v = &volume{f: f, key: newKeyer(sb.pageKey()), limit: sb.capacity / PageSize}
-	m, marked, _, err := v.readMark(&sb)
+	m, marked, _, _, err := v.readMark(&sb)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, log, err = v.replay(&sb, m, marked)
+	st, log, _, err = v.replay(&sb, m, marked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,6 +162,15 @@ func TestGoldenPages(t *testing.T) {
 	m := mark{nonce: sum{7}, index: 9, sum: sum{10}}
 	m.encode(k, raw, 2, 5)
 	show("mark", raw)
+	placed := mark{nonce: sum{7}, index: 9, sum: sum{10}, position: store.Position{Count: 1<<63 + 7, Mark: 1<<64 - 2}}
+	placed.encode(k, raw, 3, 5)
+	text := hex.EncodeToString(bytes.TrimRight(raw, "\x00")) + "\n"
+	if old := golden(t, "v1.position", func() []byte { return []byte(text) }); string(old) != text {
+		t.Errorf("a mark with a position is\n%s\nand was\n%s", text, old)
+	}
+	if m, err := decodeMark(k, raw, 3); err != nil || m.position != placed.position {
+		t.Errorf("its position is read as %v, %v", m.position, err)
+	}
 	k.encode(&page{kind: logPage, commit: true, self: 6, number: tag(sum{7}, 3), link: sum{11}, next: 12, payload: []byte("records")}, raw)
 	show("log", raw)
 	c := &crate{id: store.CrateID{13}, form: store.Sealed, size: 5000, seq: 14, root: store.Digest{15}}

@@ -73,6 +73,9 @@ func killCrate(seed uint64, n int) storetest.Crate {
 	return storetest.NewGen(seed + uint64(n)).Crate(size)
 }
 
+// positionSaid is the number of no crate: of it the highest position is kept that was said.
+const positionSaid = -1
+
 // child puts and discards without end and says what it does before and after:
 // "p 7" it begins to put crate 7, "P 7" that is acknowledged; d and D likewise.
 func child(path, arg string) error {
@@ -110,10 +113,12 @@ func work(ctx context.Context, s *Store, seed uint64, w int, say func(string, in
 			return err
 		}
 		say("p", n)
-		if _, err := s.Put(ctx, c.Put(r)); err != nil {
+		got, err := s.Put(ctx, c.Put(r))
+		if err != nil {
 			return err
 		}
 		say("P", n)
+		say("@", int(got[0].Position.Count))
 		if err := s.Release(ctx, r); err != nil {
 			return err
 		}
@@ -164,6 +169,10 @@ func afterwards(path string, seed uint64, said map[int]string) error {
 		return err
 	}
 	defer s.Close()
+	if at, err := s.Status(ctx); err != nil || fmt.Sprintf("%020d", at.Position.Count) < said[positionSaid] {
+		return fmt.Errorf("it is at %v, %w, and has acknowledged %s", at.Position, err, said[positionSaid])
+	}
+	delete(said, positionSaid)
 	if err := s.Fence(ctx, nil, store.NewToken(), true); err != nil {
 		return err
 	}
@@ -227,7 +236,11 @@ func runAndStop(path string, seed uint64, lines int, longer time.Duration, first
 		if _, err := fmt.Sscan(in.Text(), &what, &n); err != nil {
 			break // the line that the kill cut
 		}
-		said[n] = what
+		if what == "@" {
+			said[positionSaid] = max(said[positionSaid], fmt.Sprintf("%020d", n))
+		} else {
+			said[n] = what
+		}
 		if k == lines {
 			time.AfterFunc(longer, func() {
 				var err error

@@ -58,7 +58,10 @@ func open(ctx context.Context, p place, want store.NodeID, owner store.OwnerID, 
 	if err != nil {
 		return nil, openError(opOpen, p.path, err)
 	}
-	s := start(p, o, v, l, found)
+	s, err := start(p, o, v, l, found)
+	if err != nil {
+		return nil, openError(opOpen, p.path, err)
+	}
 	// What fails here is tried again by the next Reserve.
 	_ = s.book.Bury(ctx)
 	return s, nil
@@ -89,6 +92,11 @@ type loaded struct {
 	log     *logWriter
 	space   *space
 	damages []damage
+	// position is that of the crates. Where it could not be told it is unlike any before, and
+	// fresh: no mark has it yet.
+	position store.Position
+	fresh    bool
+	mark     mark // the one that has it, unless it is fresh
 }
 
 // load reads the log or, where that is damaged, everything.
@@ -99,12 +107,16 @@ func load(v *volume, sb superblock, stale bool) (loaded, error) {
 			return loaded{}, err
 		}
 	}
-	synced, marked, found, err := v.readMark(&sb)
+	synced, marked, count, found, err := v.readMark(&sb)
 	if err != nil {
 		return loaded{}, err
 	}
-	out := loaded{sb: sb, damages: found}
-	if out.st, out.log, err = v.replay(&sb, synced, marked); err == nil {
+	out := loaded{sb: sb, damages: found, position: synced.position, mark: synced}
+	st, log, moved, err := v.replay(&sb, synced, marked)
+	if out.st, out.log = st, log; err != nil || moved || !marked || synced.position == (store.Position{}) {
+		out.position, out.fresh = after(store.Position{Count: count}), true
+	}
+	if err == nil {
 		out.space, err = occupy(out.st, out.log, v.limit)
 	}
 	if err == nil {
@@ -113,6 +125,7 @@ func load(v *volume, sb superblock, stale bool) (loaded, error) {
 	if !errors.Is(err, errLog) {
 		return loaded{}, err
 	}
+	out.position, out.fresh = after(store.Position{Count: count}), true
 	err = out.rebuild(v, err)
 	return out, err
 }
@@ -150,7 +163,7 @@ func (l *loaded) rebuild(v *volume, why error) error {
 }
 
 // start makes the store of what was read, and of what was found before that.
-func start(p place, o Options, v *volume, l loaded, found []damage) *Store {
+func start(p place, o Options, v *volume, l loaded, found []damage) (*Store, error) {
 	s := &Store{
 		path: p.path, leaf: l.sb.node, f: p.f, v: v, check: p.check, clock: o.Clock, log: o.Log,
 		room: newRoom(p.f, l.space, p.device), puts: make(chan struct{}, maxPuts),
@@ -176,7 +189,16 @@ func start(p place, o Options, v *volume, l loaded, found []damage) *Store {
 		},
 	}, booking.Totals{Used: l.st.used, Crates: int64(l.st.crates.Len())}, records)
 	s.room.book = s.book
-	c := &committer{s: s, log: l.log, sb: l.sb}
+	c := &committer{s: s, log: l.log, sb: l.sb, position: l.position}
+	if l.mark.at > 0 {
+		c.marks = l.mark.at - superPages + 1 // the next one leaves that
+	}
+	if s.standing = (standing{position: l.position, at: l.mark.at, page: l.mark.raw}); l.fresh {
+		if err := c.mark(l.position); err != nil {
+			s.book.Close()
+			return nil, err
+		}
+	}
 	go c.run()
-	return s
+	return s, nil
 }

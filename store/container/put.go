@@ -32,6 +32,7 @@ func (s *Store) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, e
 		k, ch, err := s.stage(ctx, r)
 		if err == nil && ch != nil {
 			err = s.commitCrate(opPut, r.Crate, ch)
+			s.place(k.receipts)
 		}
 		return k, err
 	}, s.takeBack)
@@ -117,7 +118,11 @@ func (s *Store) putRound(ctx context.Context, rs []store.PutRequest, indices []i
 			changes, staged = append(changes, ch), append(staged, i)
 		}
 	}
-	for k, err := range s.commit(changes...) {
+	errs := s.commit(changes...)
+	for _, i := range staged {
+		s.place(out[i].Receipts)
+	}
+	for k, err := range errs {
 		if err != nil {
 			i := staged[k]
 			all[i], out[i] = kept{}, store.PutResult{Err: s.crateError(store.KindOf(err), opPut, rs[i].Crate, "", err)}
@@ -249,7 +254,14 @@ func (s *Store) repeat(ctx context.Context, c *crate, r store.PutRequest) ([]sto
 }
 
 func (s *Store) receipt(sums store.Checksums) []store.Receipt {
-	return []store.Receipt{{Leaf: s.leaf, Sums: sums, Time: s.clock.Wall()}}
+	return []store.Receipt{{Leaf: s.leaf, Sums: sums, Time: s.clock.Wall(), Position: s.standing.now()}}
+}
+
+// place gives receipts that were made before their commit the position that it has led to.
+func (s *Store) place(receipts []store.Receipt) {
+	for i := range receipts {
+		receipts[i].Position = s.standing.now()
+	}
 }
 
 func (s *Store) get(id store.CrateID) *crate {

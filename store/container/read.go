@@ -175,6 +175,9 @@ func (s *Store) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, er
 // List is store.Store's. The cursor is the last id of the page before.
 func (s *Store) List(ctx context.Context, cursor []byte) (store.Page, error) {
 	const op = "list crates"
+	if _, err := call(ctx, s, op, toRead, func() (store.Position, error) { return s.same(op) }, nil); err != nil {
+		return store.Page{}, err
+	}
 	if err := s.enter(ctx, op); err != nil {
 		return store.Page{}, err
 	}

@@ -54,11 +54,11 @@ var (
 )
 
 // readMark gives the mark that tells most of the log that sb names; ok is false
-// if there is none.
-func (v *volume) readMark(sb *superblock) (best mark, ok bool, found []damage, err error) {
+// if there is none. count is the highest of a position in any mark.
+func (v *volume) readMark(sb *superblock) (best mark, ok bool, count uint64, found []damage, err error) {
 	raw := make([]byte, markPages*PageSize)
 	if err := v.readPages(raw, superPages); err != nil {
-		return best, false, nil, err
+		return best, false, 0, nil, err
 	}
 	for i := range int64(markPages) {
 		page := superPages + i
@@ -69,19 +69,21 @@ func (v *volume) readMark(sb *superblock) (best mark, ok bool, found []damage, e
 			}
 			continue
 		}
-		if m.nonce == sb.logNonce && (!ok || m.index > best.index) {
+		count = max(count, m.position.Count)
+		if m.nonce == sb.logNonce && (!ok || m.index > best.index || m.index == best.index && m.position.Count > best.position.Count) {
 			best, ok = m, true
 		}
 	}
-	return best, ok, found, nil
+	return best, ok, count, found, nil
 }
 
 // errLog is a log that is not whole up to where it was synced.
 var errLog = errors.New("the log is damaged")
 
 // replay reads the log that sb names. Commits that are not whole behind the mark
-// were never acknowledged and are cut; anything else that is not whole is errLog.
-func (v *volume) replay(sb *superblock, synced mark, marked bool) (*state, *logWriter, error) {
+// were never acknowledged and are cut; anything else that is not whole is errLog. It
+// tells whether what is behind the mark has changed which crates there are.
+func (v *volume) replay(sb *superblock, synced mark, marked bool) (_ *state, _ *logWriter, moved bool, err error) {
 	st := newState()
 	l := &logWriter{v: v, nonce: sb.logNonce, checkpoint: sb.logPages, last: sb.logNonce, next: sb.logHead}
 	must := sb.logPages - 1 // the last page that must be there
@@ -104,22 +106,23 @@ func (v *volume) replay(sb *superblock, synced mark, marked bool) (*state, *logW
 		if err != nil {
 			if !errors.Is(err, errPage) && !errors.Is(err, errRecord) {
 				// The medium does not give the page. It may be one that was synced.
-				return nil, nil, fmt.Errorf("%w: %w", errLog, err)
+				return nil, nil, false, fmt.Errorf("%w: %w", errLog, err)
 			}
 			break
 		}
 		pages = append(pages, at)
 		link, at = p.sum, p.next
 		if index == synced.index && marked && p.sum != synced.sum {
-			return nil, nil, fmt.Errorf("%w: page %d is not the one that was synced", errLog, pages[len(pages)-1])
+			return nil, nil, false, fmt.Errorf("%w: page %d is not the one that was synced", errLog, pages[len(pages)-1])
 		}
 		// The checkpoint was synced whole before anything named it: it need not be held back.
 		if !p.commit && index >= sb.logPages {
 			continue
 		}
 		for _, r := range pending {
+			moved = moved || index > synced.index && (r.kind == crateRecord || r.kind == discardRecord)
 			if err := a.apply(r); err != nil {
-				return nil, nil, fmt.Errorf("%w: page %d: %w", errLog, pages[len(pages)-1], err)
+				return nil, nil, false, fmt.Errorf("%w: page %d: %w", errLog, pages[len(pages)-1], err)
 			}
 		}
 		pending = pending[:0]
@@ -127,12 +130,12 @@ func (v *volume) replay(sb *superblock, synced mark, marked bool) (*state, *logW
 		l.last, l.next = link, at
 	}
 	if int64(len(l.pages)) <= must {
-		return nil, nil, fmt.Errorf("%w: it ends at page %d of %d", errLog, len(l.pages), must+1)
+		return nil, nil, false, fmt.Errorf("%w: it ends at page %d of %d", errLog, len(l.pages), must+1)
 	}
 	if a.open != nil || l.next < firstPage || l.next >= v.limit {
-		return nil, nil, fmt.Errorf("%w: its last page leads nowhere", errLog)
+		return nil, nil, false, fmt.Errorf("%w: its last page leads nowhere", errLog)
 	}
-	return st, l, nil
+	return st, l, moved, nil
 }
 
 // logPage reads the page of a log that starts with nonce and checks that it is

@@ -116,5 +116,10 @@ func (c *committer) fence(f *fence) error {
 		c.fatal(err)
 		return c.broken
 	}
+	next := after(c.position)
+	if err := c.mark(next); err != nil {
+		return c.s.ioError(opFence, err)
+	}
+	c.position = next
 	return nil
 }

@@ -106,6 +106,12 @@ type mark struct {
 	nonce sum
 	index int64
 	sum   sum // of that page
+	// position is that of the crates which the log tells of up to there; zero: it was written by
+	// a program that kept none.
+	position store.Position
+
+	raw []byte // as it was read
+	at  int64  // the page it was read from
 }
 
 const markPayload = 16 + 8 + 16
@@ -115,7 +121,10 @@ func (m *mark) encode(k *keyer, raw []byte, self int64, generation uint64) {
 	b = append(b, m.nonce[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.index))
 	b = append(b, m.sum[:]...)
-	k.encode(&page{kind: markPage, self: self, number: generation, payload: b}, raw)
+	p := page{kind: markPage, self: self, number: generation, payload: b}
+	binary.BigEndian.PutUint64(p.link[:], m.position.Count)
+	binary.BigEndian.PutUint64(p.link[8:], m.position.Mark)
+	k.encode(&p, raw)
 }
 
 func decodeMark(k *keyer, raw []byte, self int64) (mark, error) {
@@ -127,6 +136,8 @@ func decodeMark(k *keyer, raw []byte, self int64) (mark, error) {
 	b := p.payload[copy(m.nonce[:], p.payload):]
 	m.index = int64(binary.BigEndian.Uint64(b))
 	copy(m.sum[:], b[8:])
+	m.position = store.Position{Count: binary.BigEndian.Uint64(p.link[:]), Mark: binary.BigEndian.Uint64(p.link[8:])}
+	m.raw, m.at = raw[:PageSize:PageSize], self
 	if m.index < 0 || m.index > MaxCapacity/PageSize {
 		return mark{}, errPage
 	}
