@@ -21,6 +21,9 @@
 //     it. An upload whose bytes are not those expected is received anew before anybody is
 //     told that they are wrong.
 //   - Whatever one owner does, another's puts have places of their own.
+//   - An owner's position moves on in the update that changes its crates. Where the store is not
+//     at the position that the ledger has of it, the records are gone through, and what the store
+//     has lost is taken out of them.
 //   - An error that is sent says nothing of this machine's paths or of inner ids.
 //
 // How a crate comes in. Up to a block: it is read into memory. More: it is written to
@@ -47,6 +50,7 @@
 // change nothing before its Fence has succeeded.
 //
 // Where to start: session.go is the interface, put.go and upload.go how a crate comes in,
-// reserve.go the space, settle.go what a crash leaves, admin.go the person's side.
+// reserve.go the space, settle.go what a crash leaves, position.go
+// and recount.go how an older state is told, admin.go the person's side.
 // FORMAT.md has the records.
 package host

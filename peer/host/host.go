@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
@@ -71,6 +72,8 @@ type Host struct {
 		bytes int64 // in the spool
 	}
 
+	recounting atomic.Bool
+
 	admin sync.Mutex // held while owners or invites change
 
 	mu     sync.RWMutex
@@ -119,6 +122,9 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 		h.closeBooks()
 		return nil, err
 	}
+	if err := h.watch(ctx); err != nil {
+		h.log.WithError(err).Debug("look where the store is") // the tending does it again
+	}
 	go h.tend()
 	if t, ok := o.Store.(store.Teller); ok {
 		h.relays.Go(func() { h.relay(t) })
@@ -128,12 +134,17 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 
 // load does one thing after the other.
 func (h *Host) load(ctx context.Context) error {
+	st, err := h.store.Status(ctx)
 	if h.leaf = h.o.Leaf; h.leaf.IsZero() {
-		st, err := h.store.Status(ctx)
 		if err != nil {
 			return err
 		}
 		h.leaf = st.Leaf
+	}
+	if err == nil {
+		if err := h.judge(ctx, st.Position); err != nil {
+			return err
+		}
 	}
 	if err := h.fenceStore(ctx); err != nil {
 		return err
@@ -142,6 +153,9 @@ func (h *Host) load(ctx context.Context) error {
 		return err
 	}
 	if err := h.loadOwners(ctx); err != nil {
+		return err
+	}
+	if err := h.distrust(ctx); err != nil {
 		return err
 	}
 	return h.sweepSpool()
@@ -218,6 +232,11 @@ func (h *Host) Close(ctx context.Context) error {
 	h.cancel(errClosed("serve"))
 	<-idle
 	h.closeBooks()
+	limited, done := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	if err := h.watch(limited); err != nil {
+		h.log.WithError(err).Debug("where the store is could not be noted; the next start looks into it")
+	}
+	done()
 	// What was noted without waiting, such as uploads to be resumed.
 	return h.db.Sync(context.WithoutCancel(ctx), h.db.Position())
 }

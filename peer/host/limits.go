@@ -78,6 +78,9 @@ const (
 	// openLimit bounds what Open asks of the store.
 	openLimit = 20 * time.Second
 
+	// recountPage is how many records a recount goes through before it pauses.
+	recountPage = 256
+
 	// relayAhead is how many of the store's events are taken ahead of being passed on, relayGather
 	// how long others are waited for, and relayPause how long it is before a store is listened to
 	// again that broke off. Passing on has one part in relayShare of the time.

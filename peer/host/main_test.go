@@ -26,8 +26,9 @@ type peer struct {
 	clock booking.Clock
 	store store.Store // the inner one
 	// wrap, unless nil, gives what the host uses in its place.
-	wrap func(store.Store) store.Store
-	db   *ledger.DB
+	wrap     func(store.Store) store.Store
+	takeOver bool // a person says that this ledger is the right one
+	db       *ledger.DB
 	*Host
 }
 
@@ -76,7 +77,7 @@ func (p *peer) open() (err error) {
 	if p.db, err = ledger.Open(filepath.Join(p.dir, "ledger"), ledger.Small()); err != nil {
 		return err
 	}
-	o := Options{Ledger: p.db, Clock: p.clock}
+	o := Options{Ledger: p.db, Clock: p.clock, TakeOver: p.takeOver}
 	if _, ok := p.store.(*memory.Store); !ok {
 		o.Spool = filepath.Join(p.dir, "spool")
 		if p.store, err = directory.Open(context.Background(), p.root(), store.NodeID{}, keeper, directory.Options{Clock: p.clock}); err != nil {

@@ -39,6 +39,7 @@ type owner struct {
 	ctx       context.Context // ends when the owner is revoked
 	cancel    context.CancelCauseFunc
 	fencing   sync.Mutex                     // held while a mount is admitted
+	position  store.Position                 // of its crates, as the ledger has it
 	held      store.Token                    // of the mount that was admitted last; zero: none was
 	leases    map[store.ReservationID]*lease // alive, by the owner's id
 	ended     map[*lease]struct{}            // the store's part is still to be given back
@@ -125,6 +126,9 @@ func (o *owner) load() error {
 		return err
 	}
 	o.book = booking.New(booking.Options{Leaf: o.h.leaf, Capacity: capacityOf(o.rec.quota), Journal: (*journal)(o), Clock: o.h.o.Clock}, totals, records)
+	if err := o.loadPosition(); err != nil {
+		return err
+	}
 	return o.loadPartials()
 }
 
@@ -258,7 +262,7 @@ func (o *owner) fence(ctx context.Context, known []store.Token, next store.Token
 	}
 	o.fencing.Lock()
 	defer o.fencing.Unlock()
-	err := o.h.change(ctx, func(tx *ledger.Tx) error {
+	err := o.change(ctx, func(tx *ledger.Tx) error {
 		held, ok, err := tx.Get(o.key(tableFence))
 		if err != nil {
 			return err

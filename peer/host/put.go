@@ -77,7 +77,8 @@ func (o *owner) repeat(ctx context.Context, rec crateRecord, r store.PutRequest)
 		in.Reservation = l.inner // in case the store has lost the crate
 	}
 	o.mu.Unlock()
-	return o.h.store.Put(ctx, in)
+	receipts, err := o.h.store.Put(ctx, in)
+	return o.place(receipts), err
 }
 
 // inner is the request as the store gets it.
@@ -327,18 +328,19 @@ func (o *owner) intend(ctx context.Context, items []*item) error {
 func (o *owner) record(items []*item) {
 	for from := 0; from < len(items); from += itemsAnUpdate {
 		part := items[from:min(len(items), from+itemsAnUpdate)]
-		_, err := o.h.space.Update(func(tx *ledger.Tx) error {
+		_, err := o.update(func(tx *ledger.Tx) error {
 			for _, it := range part {
 				rec := crateRecord{it.r.Form, it.r.Size, it.receipts[0].Sums.Root()}
 				if err := o.land(tx, it.r.Crate, rec, it.claim.lease.inner); err != nil {
 					return err
 				}
 			}
-			return nil
+			return o.h.settled(tx, part[len(part)-1].receipts)
 		})
 		for _, it := range part {
 			if err == nil {
 				it.claim.commit()
+				o.place(it.receipts)
 				continue
 			}
 			it.err, it.receipts = err, nil

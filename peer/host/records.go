@@ -15,18 +15,20 @@ import (
 const (
 	space = 'P'
 
-	tableOwner   = 'o' // owner32 -> owner
-	tableNumber  = 'n' // -> the number of the next owner
-	tableInvite  = 'v' // hash32 -> invite
-	tableCrate   = 'c' // number4 crate16 -> crate
-	tableUsed    = 'u' // number4 -> totals
-	tableTerms   = 'r' // number4 reservation16 -> inner reservation and terms
-	tableDrawn   = 'd' // number4 inner16 -> bytes
-	tableMirror  = 'x' // number4 inner16 -> bytes before: the store's may differ
-	tableIntent  = 'i' // number4 crate16 -> intent
-	tablePartial = 'p' // number4 crate16 -> partial
-	tableFence   = 'f' // number4 -> token
-	tableToken   = 't' // token16 -> time: a token that this host showed to its store
+	tableOwner    = 'o' // owner32 -> owner
+	tableNumber   = 'n' // -> the number of the next owner
+	tableInvite   = 'v' // hash32 -> invite
+	tableCrate    = 'c' // number4 crate16 -> crate
+	tableUsed     = 'u' // number4 -> totals
+	tableTerms    = 'r' // number4 reservation16 -> inner reservation and terms
+	tableDrawn    = 'd' // number4 inner16 -> bytes
+	tableMirror   = 'x' // number4 inner16 -> bytes before: the store's may differ
+	tableIntent   = 'i' // number4 crate16 -> intent
+	tablePartial  = 'p' // number4 crate16 -> partial
+	tableFence    = 'f' // number4 -> token
+	tablePosition = 'q' // number4 -> position
+	tableBase     = 'b' // -> the store's position when it was in step
+	tableToken    = 't' // token16 -> time: a token that this host showed to its store
 )
 
 const recordVersion = 1

@@ -23,14 +23,15 @@ var (
 
 // kinds reads a value of each kind and writes it again.
 var kinds = map[string]func([]byte) ([]byte, error){
-	"owner":   func(b []byte) ([]byte, error) { r, err := decodeOwner(b); return r.encode(), err },
-	"invite":  func(b []byte) ([]byte, error) { r, err := decodeInvite(b); return r.encode(), err },
-	"crate":   func(b []byte) ([]byte, error) { r, err := decodeCrate(b); return r.encode(), err },
-	"totals":  func(b []byte) ([]byte, error) { t, err := decodeTotals(b); return encodeTotals(t), err },
-	"terms":   func(b []byte) ([]byte, error) { r, err := decodeTermsRecord(b); return r.encode(), err },
-	"drawn":   func(b []byte) ([]byte, error) { n, err := decodeDrawn(b); return encodeDrawn(n), err },
-	"intent":  func(b []byte) ([]byte, error) { r, err := decodeIntent(b); return r.encode(), err },
-	"partial": func(b []byte) ([]byte, error) { r, err := decodePartial(b); return r.encode(), err },
+	"owner":    func(b []byte) ([]byte, error) { r, err := decodeOwner(b); return r.encode(), err },
+	"invite":   func(b []byte) ([]byte, error) { r, err := decodeInvite(b); return r.encode(), err },
+	"crate":    func(b []byte) ([]byte, error) { r, err := decodeCrate(b); return r.encode(), err },
+	"totals":   func(b []byte) ([]byte, error) { t, err := decodeTotals(b); return encodeTotals(t), err },
+	"terms":    func(b []byte) ([]byte, error) { r, err := decodeTermsRecord(b); return r.encode(), err },
+	"drawn":    func(b []byte) ([]byte, error) { n, err := decodeDrawn(b); return encodeDrawn(n), err },
+	"intent":   func(b []byte) ([]byte, error) { r, err := decodeIntent(b); return r.encode(), err },
+	"position": func(b []byte) ([]byte, error) { p, err := decodePosition(b); return encodePosition(p), err },
+	"partial":  func(b []byte) ([]byte, error) { r, err := decodePartial(b); return r.encode(), err },
 }
 
 // What a released version has written stays readable, and is written the same. The
@@ -38,16 +39,17 @@ var kinds = map[string]func([]byte) ([]byte, error){
 func TestGolden(t *testing.T) {
 	inner := innerCrate(goldenOwner, goldenCrate)
 	cases := map[string][]byte{
-		"owner":   ownerRecord{number: 7, revoked: true, fingerprint: [32]byte{1, 2}, quota: 1 << 40, since: goldenTime, name: "ann's vault"}.encode(),
-		"invite":  inviteRecord{quota: 1 << 30, expires: goldenTime, owner: goldenOwner}.encode(),
-		"crate":   crateRecord{store.Sealed, 12345, goldenRoot}.encode(),
-		"totals":  encodeTotals(booking.Totals{Used: 1 << 41, Crates: 17}),
-		"terms":   termsRecord{store.ReservationID{9}, booking.Terms{ID: store.ReservationID{8}, Bytes: 4096, Lease: time.Hour, Expires: goldenTime}}.encode(),
-		"drawn":   encodeDrawn(4096),
-		"intent":  intent{store.Plain, 77, store.ReservationID{9}}.encode(),
-		"partial": partialRecord{store.Sealed, 1 << 30, goldenRoot, store.ReservationID{8}, [16]byte{5}}.encode(),
-		"inner":   inner[:],
-		"secret":  hashOf([]byte("sixteen bytes ab")),
+		"owner":    ownerRecord{number: 7, revoked: true, fingerprint: [32]byte{1, 2}, quota: 1 << 40, since: goldenTime, name: "ann's vault"}.encode(),
+		"invite":   inviteRecord{quota: 1 << 30, expires: goldenTime, owner: goldenOwner}.encode(),
+		"crate":    crateRecord{store.Sealed, 12345, goldenRoot}.encode(),
+		"totals":   encodeTotals(booking.Totals{Used: 1 << 41, Crates: 17}),
+		"terms":    termsRecord{store.ReservationID{9}, booking.Terms{ID: store.ReservationID{8}, Bytes: 4096, Lease: time.Hour, Expires: goldenTime}}.encode(),
+		"drawn":    encodeDrawn(4096),
+		"intent":   intent{store.Plain, 77, store.ReservationID{9}}.encode(),
+		"partial":  partialRecord{store.Sealed, 1 << 30, goldenRoot, store.ReservationID{8}, [16]byte{5}}.encode(),
+		"position": encodePosition(store.Position{Count: 1<<63 + 7, Mark: 1<<64 - 2}),
+		"inner":    inner[:],
+		"secret":   hashOf([]byte("sixteen bytes ab")),
 	}
 	for name, got := range cases {
 		path := filepath.Join("testdata", "golden", "v1-"+name+".hex")

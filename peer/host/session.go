@@ -329,7 +329,7 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 	if err := o.h.store.Discard(ctx, store.DiscardRequest{Crate: innerCrate(o.id, id), Holder: o.id}); err != nil {
 		return err
 	}
-	err = o.h.change(o.h.ctx, func(tx *ledger.Tx) error {
+	err = o.change(o.h.ctx, func(tx *ledger.Tx) error {
 		tx.Delete(o.key(tableCrate, id[:]...))
 		return o.count(tx, -store.Charge(rec.size), -1)
 	})
@@ -396,7 +396,7 @@ func (o *owner) status(ctx context.Context) (store.Status, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	st.Used, st.Reserved, st.Crates, st.Damage, st.Device = u.Used, u.Reserved, u.Crates, o.damage, 0
-	st.Free = min(st.Free, u.Free)
+	st.Free, st.Position = min(st.Free, u.Free), o.position
 	if o.rec.quota > 0 && (st.Capacity == 0 || o.rec.quota < st.Capacity) {
 		st.Capacity = o.rec.quota
 	}

@@ -115,7 +115,7 @@ func (o *owner) claimFound(ctx context.Context, id store.CrateID, in intent, inf
 	if c != nil {
 		inner = c.lease.inner
 	}
-	err := o.h.change(ctx, func(tx *ledger.Tx) error {
+	err := o.change(ctx, func(tx *ledger.Tx) error {
 		return o.land(tx, id, crateRecord{info.Form, info.Size, info.Root}, inner)
 	})
 	switch {

@@ -23,7 +23,17 @@ func (h *Host) tend() {
 					o.tend()
 				}
 			}
+			h.tendStore()
 		}
+	}
+}
+
+// tendStore looks whether the store is where it should be.
+func (h *Host) tendStore() {
+	ctx, cancel := context.WithTimeout(h.quit, undoLimit)
+	defer cancel()
+	if err := h.watch(ctx); err != nil && h.quit.Err() == nil {
+		h.log.WithError(err).Warn("the peer's store could not be looked at; it is tried again")
 	}
 }
 

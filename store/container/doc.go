@@ -5,8 +5,8 @@
 // once: first a checkpoint of all that the container holds, then one commit
 // after another. A crate lies in extents, runs of pages: first its header, with
 // its checksums and its extents, then its data. A mark is written after each
-// commit was synced; it says how far the log must be whole. FORMAT.md has the
-// bytes.
+// commit was synced; it says how far the log must be whole, and the position of the
+// container, which each change of its crates moves on. FORMAT.md has the bytes.
 //
 // Invariants:
 //
@@ -15,6 +15,9 @@
 //   - A page is used again only after the commit that gave it up is synced, and
 //     no page of the log is written again once its commit is synced, as long as that
 //     log counts.
+//   - Nothing is acknowledged before a mark has the position that it has led to. Where the
+//     newest mark is not as it was written the file holds another state: the store is
+//     unavailable, and writes nothing, until it is opened again.
 //   - The log alone says what the container holds; headers say it again, so that
 //     a damaged log is rebuilt by looking for them.
 //   - No byte leaves the container that was not checked against the digest in a
