@@ -41,7 +41,7 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Factory{New: func(t testing.TB, o storetest.Options) *storetest.Instance {
 		opts := Options{Clock: o.Clock}
 		path, s := newContainer(t, o.Capacity, opts)
-		inst := &storetest.Instance{Store: s}
+		inst := &storetest.Instance{Store: s, Path: path}
 		inst.Reopen = func(t testing.TB) store.Store {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)

@@ -66,7 +66,7 @@ func factory(dir string) storetest.Factory {
 			t.Fatal(err)
 		}
 		options := Options{Clock: o.Clock}
-		in := &storetest.Instance{AdoptDir: bodies}
+		in := &storetest.Instance{AdoptDir: bodies, Path: root}
 		in.Store = makeStore(t, root, o.Capacity, options)
 		in.Reopen = func(t testing.TB) store.Store {
 			if err := in.Store.Close(); err != nil {

@@ -32,6 +32,9 @@ type Instance struct {
 	Store store.Store
 	// Reopen closes the store and opens the same again.
 	Reopen func(t testing.TB) store.Store
+	// Path is the file or directory that holds all of the store when it is closed, to be
+	// copied and put back.
+	Path string
 	// Damage flips a bit of a stored byte, behind the store's back.
 	Damage func(t testing.TB, crate store.CrateID, offset int64)
 	// AdoptDir is a directory from which the store adopts files.
@@ -91,6 +94,8 @@ func Run(t *testing.T, f Factory) {
 		{"File", testFile},
 		{"Unverified", testUnverified},
 		{"Fence", testFence},
+		{"Position", testPosition},
+		{"PositionBack", testPositionBack},
 	}
 	seed := Seed(t)
 	for _, tt := range tests {
