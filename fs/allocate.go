@@ -43,7 +43,7 @@ func (s *FS) allocate(ctx context.Context, f *file, mode uint32, off, n int64, k
 		return syscall.EFBIG
 	}
 	if killSUID {
-		if err := s.killSUID(f.ino); err != nil {
+		if err := s.killPrivileges(ctx, f.ino); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"stasis/fs/extent"
 	"stasis/fs/names"
 	"stasis/store"
+	"stasis/store/ledger"
 )
 
 // Attr is what stat(2) says of an inode: as the namespace has it, with the size and
@@ -182,8 +183,9 @@ func (s *FS) setAttr(f *file, c Change) error {
 		f.atimesSet.Add(1)
 		s.atimes.drop(f.ino)
 	}
-	in, _, err := s.tree.Update(f.ino, func(in *names.Inode) error {
-		if (chown || c.KillSUIDGID) && c.Mode == nil {
+	strip := chown || c.KillSUIDGID
+	change := func(in *names.Inode) error {
+		if strip && c.Mode == nil {
 			in.Mode = strippedSUID(in.Mode)
 		}
 		set(&in.UID, c.UID)
@@ -199,6 +201,15 @@ func (s *FS) setAttr(f *file, c Change) error {
 		in.Ctime = names.Now()
 		set(&in.Ctime, c.Ctime)
 		return nil
+	}
+	var in names.Inode
+	_, err := s.shared.Update(func(tx *ledger.Tx) (err error) {
+		if strip {
+			in, err = s.stripTx(tx, f.ino, change)
+		} else {
+			in, err = s.tree.UpdateTx(tx, f.ino, change)
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -206,12 +217,7 @@ func (s *FS) setAttr(f *file, c Change) error {
 	counts := f.timed || c.Mtime != nil
 	f.timed = false
 	if f.body != nil && counts {
-		if err := s.countInodes(f, in.Mtime); err != nil {
-			return err
-		}
-	}
-	if (chown || c.KillSUIDGID) && !in.IsDir() {
-		return s.dropCapability(f.ino)
+		return s.countInodes(f, in.Mtime)
 	}
 	return nil
 }
@@ -240,16 +246,6 @@ func set[T any](at *T, v *T) {
 	if v != nil {
 		*at = *v
 	}
-}
-
-// dropCapability removes the capabilities of a program whose content or owner
-// changes, as Linux does.
-func (s *FS) dropCapability(ino names.Ino) error {
-	_, err := s.tree.RemoveXattr(ino, "security.capability")
-	if errors.Is(err, syscall.ENODATA) {
-		return nil
-	}
-	return err
 }
 
 // eachCrate runs fn over the crates of a list, each as often as the list changes to it.

@@ -20,6 +20,12 @@
 //     power cut a body that was not synced is set aside and the list counts.
 //   - A list that was replaced is torn down when the new content has as many copies as
 //     the old one had, or all that are wanted.
+//   - Set-user-id, set-group-id and capabilities of a program go before its content or size
+//     changes at the hands of somebody who may not give them, and durably: no crash leaves
+//     them with newer content (killPrivileges). Every way to change content asks for that:
+//     write, truncate, open with O_TRUNC, fallocate, a copy within the vault. A store into a
+//     mapping does not, as on other filesystems, nor does an exchange of names, which changes
+//     no content.
 //   - A body's file is removed only when the ledger's word that it is not needed any more
 //     is durable.
 //

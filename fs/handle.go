@@ -27,8 +27,9 @@ type Handle struct {
 	released  atomic.Bool
 }
 
-// Open opens a regular file. flags are those of open(2); O_TRUNC cuts it.
-func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, error) {
+// Open opens a regular file. flags are those of open(2); O_TRUNC cuts it, where the handle may
+// write. killSUID clears what an unprivileged write clears.
+func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32, killSUID bool) (*Handle, error) {
 	in, err := s.tree.Get(ino)
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func (s *FS) Open(ctx context.Context, ino names.Ino, flags uint32) (*Handle, er
 	}
 	h := s.open(ino, flags)
 	if write && flags&unix.O_TRUNC != 0 {
-		if err := s.truncate(ctx, h.f, 0, false); err != nil {
+		if err := s.truncate(ctx, h.f, 0, killSUID); err != nil {
 			h.Release()
 			return nil, err
 		}
@@ -80,6 +81,9 @@ func (s *FS) open(ino names.Ino, flags uint32) *Handle {
 
 // Ino is the inode of the file.
 func (h *Handle) Ino() names.Ino { return h.f.ino }
+
+// Writes reports whether the file was opened for writing.
+func (h *Handle) Writes() bool { return h.write }
 
 // Quiet reports whether reads leave the access time as it is: O_NOATIME.
 func (h *Handle) Quiet() bool { return h.flags&unix.O_NOATIME != 0 }

@@ -87,7 +87,7 @@ func TestRenameOverAFileInUseSyncs(t *testing.T) {
 			a, err := v.Lookup(names.Root, "doc")
 			must(v.t, err)
 			return func() *Handle {
-				h, err := v.Open(v.t.Context(), a.Ino, unix.O_RDWR)
+				h, err := v.Open(v.t.Context(), a.Ino, unix.O_RDWR, false)
 				must(v.t, err)
 				return h
 			}

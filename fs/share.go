@@ -20,8 +20,9 @@ import (
 // and gives how many it did, 0 at the end of the other. Both offsets have to lie the same
 // way in a block. Whole blocks, and the last ones of a file, are shared, for which what was
 // written to either file is sealed first; a part of a block before them is copied. EXDEV
-// where nothing can be shared as things are: the caller copies.
-func (h *Handle) CopyRange(ctx context.Context, off int64, from *Handle, fromOff, n int64) (int64, error) {
+// where nothing can be shared as things are: the caller copies. killSUID clears the bits that
+// an unprivileged write clears.
+func (h *Handle) CopyRange(ctx context.Context, off int64, from *Handle, fromOff, n int64, killSUID bool) (int64, error) {
 	s := h.s
 	switch {
 	case s.ro:
@@ -36,7 +37,7 @@ func (h *Handle) CopyRange(ctx context.Context, off int64, from *Handle, fromOff
 		return 0, syscall.EXDEV
 	}
 	if in := off % store.BlockSize; in != 0 {
-		return h.copyBytes(ctx, off, from, fromOff, min(n, store.BlockSize-in))
+		return h.copyBytes(ctx, off, from, fromOff, min(n, store.BlockSize-in), killSUID)
 	}
 	for _, f := range []*file{from.f, h.f} {
 		settled, err := s.settleForSharing(ctx, f)
@@ -47,7 +48,7 @@ func (h *Handle) CopyRange(ctx context.Context, off int64, from *Handle, fromOff
 			return 0, syscall.EXDEV
 		}
 	}
-	n, err := s.share(h.f, off, from.f.ino, fromOff, n)
+	n, err := s.share(ctx, h.f, off, from.f.ino, fromOff, n, killSUID)
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -56,13 +57,13 @@ func (h *Handle) CopyRange(ctx context.Context, off int64, from *Handle, fromOff
 }
 
 // copyBytes copies less than a block.
-func (h *Handle) copyBytes(ctx context.Context, off int64, from *Handle, fromOff, n int64) (int64, error) {
+func (h *Handle) copyBytes(ctx context.Context, off int64, from *Handle, fromOff, n int64, killSUID bool) (int64, error) {
 	p := make([]byte, n)
 	k, err := from.ReadAt(ctx, p, fromOff)
 	if err != nil || k == 0 {
 		return 0, err
 	}
-	k, err = h.WriteAt(ctx, p[:k], off, false)
+	k, err = h.WriteAt(ctx, p[:k], off, killSUID)
 	return int64(k), err
 }
 
@@ -83,7 +84,7 @@ func (s *FS) settleForSharing(ctx context.Context, f *file) (bool, error) {
 
 // share switches a file to a list that shows a range of another inode's. Neither may have a
 // body; EXDEV if one came meanwhile, or the range has no whole block.
-func (s *FS) share(f *file, off int64, source names.Ino, from, n int64) (int64, error) {
+func (s *FS) share(ctx context.Context, f *file, off int64, source names.Ino, from, n int64, killSUID bool) (int64, error) {
 	f.sealing.Lock()
 	defer f.sealing.Unlock()
 	f.committing.Lock()
@@ -108,6 +109,11 @@ func (s *FS) share(f *file, off int64, source names.Ino, from, n int64) (int64, 
 	if from+n < src.Size || off+n < in.Size {
 		if n -= n % store.BlockSize; n == 0 {
 			return 0, syscall.EXDEV
+		}
+	}
+	if killSUID {
+		if err := s.killPrivileges(ctx, f.ino); err != nil {
+			return 0, err
 		}
 	}
 	c := &change{ino: f.ino, size: max(in.Size, off+n), mtime: names.Now()}

@@ -18,9 +18,9 @@ import (
 func (v *vault) copyAll(to, from *Handle, off, fromOff, n int64) {
 	v.t.Helper()
 	for n > 0 {
-		k, err := to.CopyRange(v.t.Context(), off, from, fromOff, n)
+		k, err := to.CopyRange(v.t.Context(), off, from, fromOff, n, false)
 		if err == syscall.EXDEV {
-			k, err = to.copyBytes(v.t.Context(), off, from, fromOff, min(n, store.BlockSize))
+			k, err = to.copyBytes(v.t.Context(), off, from, fromOff, min(n, store.BlockSize), false)
 		}
 		must(v.t, err)
 		if k == 0 {

@@ -188,7 +188,7 @@ func (v *vault) open(name string, flags int) *Handle {
 	v.t.Helper()
 	in, err := v.find(name)
 	must(v.t, err)
-	h, err := v.Open(v.t.Context(), in.Ino, uint32(flags))
+	h, err := v.Open(v.t.Context(), in.Ino, uint32(flags), false)
 	must(v.t, err)
 	return h
 }

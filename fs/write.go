@@ -25,7 +25,7 @@ func (s *FS) write(ctx context.Context, f *file, p []byte, off int64, killSUID b
 		return 0, nil
 	}
 	if killSUID {
-		if err := s.killSUID(f.ino); err != nil {
+		if err := s.killPrivileges(ctx, f.ino); err != nil {
 			return 0, err
 		}
 	}
@@ -212,8 +212,7 @@ func (s *FS) bodyFor(f *file, in names.Inode, whole bool) (b *body.Body, r bodyR
 	return b, r, nil
 }
 
-// truncate sets the size of a file. killSUID clears what an unprivileged write clears, before:
-// a kill in between leaves no program with the privileges of another.
+// truncate sets the size of a file. killSUID clears what an unprivileged write clears.
 func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) error {
 	if s.ro {
 		return syscall.EROFS
@@ -225,7 +224,7 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) e
 		return syscall.EFBIG
 	}
 	if killSUID {
-		if err := s.killSUID(f.ino); err != nil {
+		if err := s.killPrivileges(ctx, f.ino); err != nil {
 			return err
 		}
 	}
@@ -303,38 +302,4 @@ func (s *FS) putBody(f *file, r *bodyRecord) (ledger.Position, error) {
 		f.mark, f.recorded = nil, r.Planned
 	}
 	return pos, err
-}
-
-// killSUID clears what a write by an unprivileged program clears.
-func (s *FS) killSUID(ino names.Ino) error {
-	in, err := s.tree.Get(ino)
-	if err != nil {
-		return err
-	}
-	if strippedSUID(in.Mode) == in.Mode {
-		return s.dropCapability(ino)
-	}
-	_, _, err = s.tree.Update(ino, func(in *names.Inode) error {
-		in.Mode = strippedSUID(in.Mode)
-		in.Ctime = names.Now()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.dropCapability(ino)
-}
-
-// strippedSUID is the mode after a write or a change of owner: set-user-id goes, and
-// set-group-id where the group may execute (otherwise it means mandatory locking). On a
-// directory they mean something else, and stay.
-func strippedSUID(mode uint32) uint32 {
-	if mode&unix.S_IFMT == unix.S_IFDIR {
-		return mode
-	}
-	mode &^= unix.S_ISUID
-	if mode&unix.S_IXGRP != 0 {
-		mode &^= unix.S_ISGID
-	}
-	return mode
 }

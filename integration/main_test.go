@@ -14,5 +14,8 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(probeVariable); dir != "" {
 		os.Exit(probe(dir))
 	}
+	if dir := os.Getenv(tamperVariable); dir != "" {
+		os.Exit(tamper(dir))
+	}
 	harness.Main(m)
 }

@@ -106,3 +106,29 @@ func TestAccessTimes(t *testing.T) {
 		t.Errorf("with noatime the access time is %v", got)
 	}
 }
+
+// What is copied within the vault was read, and the kernel, which does not ask after a copy,
+// is told.
+func TestAccessTimeOfACopiedFile(t *testing.T) {
+	v := newVault(t, Options{})
+	v.must(os.WriteFile(v.path("from"), make([]byte, 1<<20), 0o644))
+	v.settle(v.path("from"))
+	old := unix.NsecToTimespec(time.Date(2001, 2, 3, 4, 5, 6, 7, time.UTC).UnixNano())
+	v.must(unix.UtimesNano(v.path("from"), []unix.Timespec{old, old}))
+	from, err := os.Open(v.path("from"))
+	v.must(err)
+	defer from.Close()
+	to, err := os.Create(v.path("to"))
+	v.must(err)
+	defer to.Close()
+	var st unix.Stat_t
+	v.must(unix.Fstat(int(from.Fd()), &st)) // the kernel remembers it from now on
+	n, err := unix.CopyFileRange(int(from.Fd()), nil, int(to.Fd()), nil, 1<<20, 0)
+	if err != nil || n != 1<<20 {
+		t.Fatalf("%d bytes copied, %v", n, err)
+	}
+	v.must(unix.Fstat(int(from.Fd()), &st))
+	if st.Atim == old {
+		t.Error("a copy leaves the access time of its source")
+	}
+}

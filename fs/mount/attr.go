@@ -22,9 +22,14 @@ func (r *raw) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	return r.status("get attributes", ino, err)
 }
 
-// attrFor is how long the kernel may use attributes.
+// attrFor is how long the kernel may use attributes. Those of a program with the rights of
+// another are asked for at each use: they go with a change of its content, of which the answer
+// has no room for them, and the kernel runs programs by what it remembers.
 func attrFor(a fs.Attr) time.Duration {
-	if a.Passing {
+	switch {
+	case a.IsRegular() && a.Mode&(unix.S_ISUID|unix.S_ISGID) != 0:
+		return 0
+	case a.Passing:
 		return passingFor
 	}
 	return cacheFor
@@ -74,8 +79,9 @@ func (r *raw) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 // mayStrip reports whether a program may clear set-user-id and set-group-id of an inode
 // by a request that asks for nothing. The kernel, which checks what is asked for, has
 // checked nothing: it may be a chown(2) of neither owner by anybody, or come before a
-// write, which says itself what it clears.
+// write, a copy or an allocation. Those clear by themselves, but the answer to this one is the
+// only one by which the kernel learns it before it lets anybody else run the program.
 func (r *raw) mayStrip(ino names.Ino, who fuse.Caller) bool {
 	a, err := r.fsys.GetAttr(ino)
-	return err == nil && (who.Uid == 0 || who.Uid == a.UID)
+	return err == nil && (who.Uid == 0 || who.Uid == a.UID || r.open.writes(ino, who.Uid))
 }

@@ -21,6 +21,24 @@
 //     time, and a close or write that failed for one would be a lie. Package fs and the
 //     router bound every wait.
 //
+// What an inode is and what the kernel remembers of it are two things. The kernel takes back
+// what it remembers where it knows that a request changes it: size, blocks and times with a
+// write, a copy or an allocation, link counts with names. Whatever else this process changes it
+// takes back itself before it answers whoever caused it: by an answer that has the attributes
+// (SETATTR, CREATE), by InodeNotify (raw.forgetAttr), never with a lock held, or by attributes
+// that were given out for no time at all (attrFor). The last is so for regular files with
+// set-user-id or set-group-id: a write takes those, its answer has no room to say so, and
+// execve(2) goes by what is remembered. Blocks alone change with nobody waiting, when content is
+// cut into crates; a second bounds what is remembered of them (passingFor).
+//
+// Who may not give a program the rights of another takes them with a change of its content. The
+// kernel says so with WRITE, OPEN (for O_TRUNC) and SETATTR (for a size); with COPY_FILE_RANGE
+// and FALLOCATE it does not, and there everybody but root may not. Before each but a truncate it
+// also sends a SETATTR that asks for nothing, the same as for a chown(2) of neither owner by
+// anybody: it is believed of root, the owner, and who has opened the file for writing
+// (raw.mayStrip). FICLONE and FIDEDUPERANGE do not reach a FUSE filesystem, and a store into a
+// mapping takes nothing, here as elsewhere.
+//
 // The kernel checks permissions (default_permissions), access control lists among them, and
 // keeps file locks. Where only root may enter, whom permissions do not stop, it is not asked
 // to check them: with every change of a directory it would forget what it knows of it, and ask

@@ -10,8 +10,8 @@ import (
 
 // openOut answers an open. The kernel keeps what it has read of the file before, and
 // says nothing of the close of a file that was not open for writing.
-func (r *raw) openOut(h *fs.Handle, flags uint32, out *fuse.OpenOut) {
-	out.Fh = r.open.add(h)
+func (r *raw) openOut(h *fs.Handle, user, flags uint32, out *fuse.OpenOut) {
+	out.Fh = r.open.add(h, user)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	if flags&unix.O_ACCMODE == unix.O_RDONLY {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH
@@ -21,51 +21,40 @@ func (r *raw) openOut(h *fs.Handle, flags uint32, out *fuse.OpenOut) {
 // Open opens a file; O_TRUNC comes with it.
 func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ino := names.Ino(in.NodeId)
-	h, err := r.fsys.Open(r.ctx, ino, in.Flags)
+	kill := in.Mode&fuse.OPEN_KILL_SUIDGID != 0
+	h, err := r.fsys.Open(r.ctx, ino, in.Flags, kill)
 	if err != nil {
 		return r.status("open", ino, err)
 	}
-	if err := r.opened(ino, h, in); err != nil {
-		h.Release()
-		return r.status("open", ino, err)
-	}
-	r.openOut(h, in.Flags, out)
-	return fuse.OK
-}
-
-// opened does what comes with an open: a program without the privilege takes
-// set-user-id away, and who opens for reading may still cut the file, which package fs
-// does for writers only.
-func (r *raw) opened(ino names.Ino, h *fs.Handle, in *fuse.OpenIn) error {
-	c := fs.Change{KillSUIDGID: in.Mode&fuse.OPEN_KILL_SUIDGID != 0}
 	if in.Flags&unix.O_TRUNC != 0 && in.Flags&unix.O_ACCMODE == unix.O_RDONLY {
-		c.Size = new(int64)
+		// Who opens for reading may still cut the file, which package fs does for writers only.
+		if _, err := r.fsys.SetAttr(r.ctx, ino, nil, fs.Change{Size: new(int64), KillSUIDGID: kill}); err != nil {
+			h.Release()
+			return r.status("open", ino, err)
+		}
 	}
-	if c == (fs.Change{}) {
-		return nil
-	}
-	_, err := r.fsys.SetAttr(r.ctx, ino, nil, c)
-	return err
+	r.openOut(h, in.Uid, in.Flags, out)
+	return fuse.OK
 }
 
 // Create makes a file and opens it. The kernel has looked for the name before.
 func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	dir := names.Ino(in.NodeId)
 	a, h, err := r.fsys.Create(dir, name, specOf(in.Owner, in.Mode, in.Umask), in.Flags)
-	return r.created("create a file", dir, a, h, err, in.Flags, out)
+	return r.created("create a file", dir, a, h, err, in, out)
 }
 
 // Tmpfile makes a file without a name and opens it.
 func (r *raw) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	dir := names.Ino(in.NodeId)
 	a, h, err := r.fsys.Tmpfile(dir, specOf(in.Owner, in.Mode, in.Umask), in.Flags)
-	return r.created("create a file without a name", dir, a, h, err, in.Flags, out)
+	return r.created("create a file without a name", dir, a, h, err, in, out)
 }
 
-func (r *raw) created(op string, dir names.Ino, a fs.Attr, h *fs.Handle, err error, flags uint32, out *fuse.CreateOut) fuse.Status {
+func (r *raw) created(op string, dir names.Ino, a fs.Attr, h *fs.Handle, err error, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	if err == nil {
 		fillEntry(&out.EntryOut, a)
-		r.openOut(h, flags, &out.OpenOut)
+		r.openOut(h, in.Uid, in.Flags, &out.OpenOut)
 	}
 	return r.status(op, dir, err)
 }
@@ -136,15 +125,17 @@ func (r *raw) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fus
 	return r.status("seek", h.Ino(), err)
 }
 
-// CopyFileRange shares what it can. Where it can't the kernel copies.
+// CopyFileRange shares what it can. Where it can't the kernel copies, by writes that say for
+// themselves what they clear; this, like Fallocate, does not say. The kernel does not ask for
+// the access time of what is copied.
 func (r *raw) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
 	from, to := r.open.get(in.FhIn), r.open.get(in.FhOut)
 	if from == nil || to == nil {
 		return 0, fuse.EBADF
 	}
-	n, err := to.CopyRange(r.ctx, int64(in.OffOut), from, int64(in.OffIn), int64(min(in.Len, maxCopy)))
-	if n > 0 && !from.Quiet() {
-		r.accessed(from.Ino())
+	n, err := to.CopyRange(r.ctx, int64(in.OffOut), from, int64(in.OffIn), int64(min(in.Len, maxCopy)), in.Uid != 0)
+	if n > 0 && !from.Quiet() && r.accessed(from.Ino()) {
+		r.forgetAttr(from.Ino())
 	}
 	return uint32(n), r.status("copy a range", to.Ino(), err)
 }

@@ -85,25 +85,39 @@ func (t *Tree) RemoveXattr(ino Ino, name string) (ledger.Position, error) {
 	if err := checkXattrName(name); err != nil {
 		return 0, err
 	}
-	return t.update(func(o *op) error {
-		in, err := o.load(ino)
-		if err != nil {
-			return err
-		}
-		key := xattrKey(ino, name)
-		_, ok, err := o.tx.Get(key)
-		switch {
-		case err != nil:
-			return err
-		case !ok && isACL(name):
-			return nil
-		case !ok:
-			return syscall.ENODATA
-		}
-		o.tx.Delete(key)
-		in.Ctime = o.now
+	return t.update(func(o *op) error { return o.removeXattr(ino, name) })
+}
+
+// RemoveXattrTx is RemoveXattr inside an update of the shared space. ENODATA changes nothing.
+func (t *Tree) RemoveXattrTx(tx *ledger.Tx, ino Ino, name string) error {
+	if err := checkXattrName(name); err != nil {
+		return err
+	}
+	o := &op{tx: tx, now: t.now(), acls: t.HasACLs()}
+	if err := o.removeXattr(ino, name); err != nil {
+		return err
+	}
+	return o.finish()
+}
+
+func (o *op) removeXattr(ino Ino, name string) error {
+	in, err := o.load(ino)
+	if err != nil {
+		return err
+	}
+	key := xattrKey(ino, name)
+	_, ok, err := o.tx.Get(key)
+	switch {
+	case err != nil:
+		return err
+	case !ok && isACL(name):
 		return nil
-	})
+	case !ok:
+		return syscall.ENODATA
+	}
+	o.tx.Delete(key)
+	in.Ctime = o.now
+	return nil
 }
 
 // ListXattr gives the names of an inode's extended attributes, in order.
