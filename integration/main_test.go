@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -16,6 +17,10 @@ func TestMain(m *testing.M) {
 	}
 	if dir := os.Getenv(tamperVariable); dir != "" {
 		os.Exit(tamper(dir))
+	}
+	if point := os.Getenv(fakeVariable); point != "" {
+		fmt.Fprintln(os.Stderr, beFake(point))
+		os.Exit(1)
 	}
 	harness.Main(m)
 }

@@ -71,41 +71,90 @@ func checkMountpoint(ctx context.Context, mountpoint, state string) error {
 		if !ok {
 			break
 		}
-		if err := clearStale(ctx, m, state); err != nil {
+		if err := clearStale(ctx, table, m, state); err != nil {
 			return err
 		}
 		if table, err = mounts.Read(); err != nil {
 			return err
 		}
 	}
-	if m, ok := table.Of(state); ok && statedir.Locked(state) {
-		return &store.Error{Kind: store.Conflict, Op: "mount", Subject: mountpoint, Detail: "this vault is already mounted at " + m.Point}
+	if len(table.Of(state)) > 0 {
+		id, err := statedir.Serving(ctx, state)
+		switch {
+		case err == nil:
+			return mountedElsewhere(mountpoint, table, state, id)
+		case !errors.Is(err, control.ErrNoDaemon):
+			return err
+		}
 	}
-	if covering, _ := table.Covering(mountpoint); covering.IsVault() && covering.Source == state {
+	if covering, _ := table.Covering(mountpoint); covering.IsVault() && !covering.Foreign && covering.Source == state {
 		return &store.Error{Kind: store.Invalid, Op: "mount", Subject: mountpoint, Detail: "it lies inside the vault's own mount at " + covering.Point}
 	}
 	return checkDirectory(mountpoint)
 }
 
-func clearStale(ctx context.Context, m mounts.Mount, state string) error {
+// clearStale takes away a mount at the mountpoint whose daemon was killed, or says what it is.
+func clearStale(ctx context.Context, table mounts.Table, m mounts.Mount, state string) error {
 	e := &store.Error{Kind: store.Conflict, Op: "mount", Subject: m.Point}
 	switch {
-	case !m.IsVault():
+	case !m.IsVault() || m.Foreign && m.Source == state:
 		e.Detail = fmt.Sprintf("something else is mounted there already: %s (%s)", m.Source, m.Type)
 		e.Hint = "choose another directory"
+		if m.Foreign {
+			e.Detail = fmt.Sprintf("a filesystem of user %d is mounted there, which only says that it is this vault", m.User)
+			e.Hint = "take it away with `umount " + m.Point + "`, or choose another directory"
+		}
+		return e
 	case m.Source != state:
 		e.Detail = "another vault is mounted there, with the state directory " + m.Source
 		e.Hint = "unmount it with `stasis umount " + m.Point + "`, or choose another directory"
-	case statedir.Locked(state):
-		e.Detail = "it is already mounted"
-		if pid, err := control.PID(ctx, state); err == nil {
-			e.Detail = fmt.Sprintf("it is already mounted, by pid %d", pid)
+		return e
+	}
+	id, err := statedir.Serving(ctx, state)
+	switch {
+	case errors.Is(err, control.ErrNoDaemon):
+		return detachDead(ctx, m, state)
+	case err != nil:
+		return err
+	case id.Mount != "" && id.Mount != m.Device:
+		return mountedElsewhere(m.Point, table, state, id)
+	}
+	e.Detail = fmt.Sprintf("it is already mounted, by pid %d", id.PID)
+	e.Hint = "see it with `stasis status " + m.Point + "`"
+	return e
+}
+
+// mountedElsewhere says where the daemon of a state directory has its vault.
+func mountedElsewhere(point string, table mounts.Table, state string, id control.Identity) error {
+	e := &store.Error{Kind: store.Conflict, Op: "mount", Subject: point, Detail: fmt.Sprintf("pid %d serves this vault already", id.PID)}
+	for _, m := range table.Of(state) {
+		if id.Mount == "" || m.Device == id.Mount {
+			e.Detail = fmt.Sprintf("this vault is already mounted at %s, by pid %d", m.Point, id.PID)
+			break
 		}
-		e.Hint = "see it with `stasis status " + m.Point + "`"
-	default:
-		return mounts.Detach(ctx, m.Point, true)
 	}
 	return e
+}
+
+// detachDead takes away the mount of a daemon that has ended. Meanwhile nobody else can mount
+// the vault: what another start has put in its place stays.
+func detachDead(ctx context.Context, m mounts.Mount, state string) error {
+	lock, err := statedir.Lock(ctx, state)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // the directory is gone, and with it the vault
+	case err != nil:
+		return err
+	default:
+		defer lock.Close()
+	}
+	table, err := mounts.Read()
+	if err != nil {
+		return err
+	}
+	if now, ok := table.At(m.Point); !ok || now != m {
+		return nil
+	}
+	return mounts.Detach(ctx, m.Point, true)
 }
 
 // checkDirectory wants an empty directory: a mount would hide what is in it.

@@ -94,7 +94,7 @@ func start(ctx context.Context, o *options) (s *server, err error) {
 	if err == nil {
 		v.SetHost(s)
 		s.device = deviceOf(point)
-		if s.control, err = control.Serve(state, v, log); err != nil {
+		if s.control, err = control.Serve(state, s.device, v, log); err != nil {
 			err = errors.Join(err, s.mount.Unmount(ctx))
 		}
 	}

@@ -86,7 +86,7 @@ func start(ctx context.Context, o *options) (_ *daemon, served []peerd.Served, e
 		served, err = p.Serve(o.listen, o.listenHTTP, func(err error) { d.failed <- err })
 	}
 	if err == nil {
-		d.control, err = control.Serve(state, p, log)
+		d.control, err = control.Serve(state, "", p, log)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, d.close(nil))

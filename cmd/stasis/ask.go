@@ -53,7 +53,10 @@ func (t target) ask(ctx context.Context, q question) error {
 	}
 	end := time.Now().Add(changeLimit)
 	for {
-		err := control.Call(ctx, t.state, q.op, bound, q.args, q.result, q.progress)
+		err := t.daemon().Call(ctx, q.op, bound, q.args, q.result, q.progress)
+		if errors.Is(err, control.ErrOtherMount) {
+			return fmt.Errorf("the daemon of the vault does not serve what is mounted at %s, which a killed daemon left; clear it with `stasis umount %[1]s`, and see with `stasis list` where the vault is", t.mount.Point)
+		}
 		if !errors.Is(err, control.ErrNoDaemon) {
 			return err
 		}

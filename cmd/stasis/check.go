@@ -15,7 +15,7 @@ func checkCommand() *cobra.Command {
 		Long: `Compares the ledger, the bodies and every node that can be reached. Exits with 0
 only if nothing is lost; what is pending, short or out of reach is noted.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findAny(first(args))
+			t, err := findAny(cmd.Context(), first(args))
 			if err != nil {
 				return err
 			}

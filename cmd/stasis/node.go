@@ -42,7 +42,7 @@ func nodeAddCommand() *cobra.Command {
 			if err := peerArgs(cmd, args, protocol, &a); err != nil {
 				return err
 			}
-			t, err := findAny(args[0])
+			t, err := findAny(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -197,7 +197,7 @@ func nodeRemoveCommand() *cobra.Command {
 		Long: `Takes a place away from a vault. Its crates stay on it. Refused if a file would
 fall below its wanted copies, unless forced, and always if it has an only copy.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findAny(args[0])
+			t, err := findAny(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ func findCommand() *cobra.Command {
 }
 
 func find(cmd *cobra.Command, arg string, states []string, zero bool) error {
-	t, err := findTarget(arg)
+	t, err := findTarget(cmd.Context(), arg)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func find(cmd *cobra.Command, arg string, states []string, zero bool) error {
 func whyCommand() *cobra.Command {
 	return &cobra.Command{Use: "why PATH", Short: "how safe a file is, and why", Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := targetInside(args[0])
+			t, err := targetInside(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -133,7 +133,7 @@ func wait(cmd *cobra.Command, paths []string, copies int, timeout time.Duration)
 	vaults := []target{}
 	inside := map[string][]string{}
 	for _, p := range paths {
-		t, err := targetInside(p)
+		t, err := targetInside(cmd.Context(), p)
 		if err != nil {
 			return err
 		}

@@ -42,15 +42,15 @@ func pause(cmd *cobra.Command, op string, args []string, a *api.PauseArgs) (r ap
 	switch len(args) {
 	case 2:
 		a.Node = args[1]
-		t, err = findTarget(args[0])
+		t, err = findTarget(cmd.Context(), args[0])
 	case 1:
-		if t, err = findTarget(args[0]); err != nil {
-			if byNode, defaultErr := findTarget(""); defaultErr == nil {
+		if t, err = findTarget(cmd.Context(), args[0]); err != nil {
+			if byNode, defaultErr := findTarget(cmd.Context(), ""); defaultErr == nil {
 				a.Node, t, err = args[0], byNode, nil
 			}
 		}
 	default:
-		t, err = findTarget("")
+		t, err = findTarget(cmd.Context(), "")
 	}
 	if err != nil {
 		return r, err

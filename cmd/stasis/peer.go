@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ It works whether the peer runs or not.`,
 }
 
 func peerInvite(cmd *cobra.Command, arg string, a api.InviteArgs) error {
-	t, err := findPeer(arg)
+	t, err := findPeer(cmd.Context(), arg)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func peerListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{Use: "list [STATE]", Short: "the vaults that keep crates here", Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findPeer(first(args))
+			t, err := findPeer(cmd.Context(), first(args))
 			if err != nil {
 				return err
 			}
@@ -158,7 +159,7 @@ for the case that it is invited again, unless --discard frees the space.`,
 			if len(args) == 2 {
 				state = args[0]
 			}
-			t, err := findPeer(state)
+			t, err := findPeer(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -195,9 +196,9 @@ func printPeer(out io.Writer, p *api.Peer) error {
 }
 
 // findPeer gives the peer of an argument; "" is what the person left out.
-func findPeer(arg string) (target, error) {
+func findPeer(ctx context.Context, arg string) (target, error) {
 	if arg != "" {
-		t, err := findAny(arg)
+		t, err := findAny(ctx, arg)
 		if err == nil && !t.peer {
 			err = fmt.Errorf("%s is a vault's, and this is about peers: give the state directory of a stasis-peer", arg)
 		}

@@ -20,7 +20,7 @@ func policyCommand() *cobra.Command {
 func policyGetCommand() *cobra.Command {
 	return &cobra.Command{Use: "get PATH", Short: "what holds at a path", Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findTarget(args[0])
+			t, err := findTarget(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ For the top of a vault this is the setting in vault.toml.`,
 			if a.Copies == 0 && a.Least == 0 {
 				return usageError{fmt.Errorf("say what to set: --copies N or --least N")}
 			}
-			t, err := findTarget(args[0])
+			t, err := findTarget(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -79,7 +79,7 @@ func printPolicy(cmd *cobra.Command, t target, p api.Policy) error {
 func keyCommand() *cobra.Command {
 	export := &cobra.Command{Use: "export [VAULT]", Short: "print the key, to be kept where the vault's disks are not", Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findAny(first(args))
+			t, err := findAny(cmd.Context(), first(args))
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func backupCommand() *cobra.Command {
 of vault.toml into DIR, while the vault is in use or not. The content itself is on the
 nodes, and the key is not in it: keep what ` + "`stasis key export`" + ` prints.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := findTarget(args[0])
+			t, err := findTarget(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

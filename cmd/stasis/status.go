@@ -50,7 +50,7 @@ func first(args []string) string {
 }
 
 func status(cmd *cobra.Command, arg string) (*api.Status, error) {
-	t, err := findAny(arg)
+	t, err := findAny(cmd.Context(), arg)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func list(cmd *cobra.Command, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	all, err := allVaults(table)
+	all, err := allVaults(cmd.Context(), table)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"strings"
 
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/vault"
+	"stasis/store"
 )
 
 // target is the vault, and perhaps the path in it, or the peer that a command is about.
@@ -23,6 +26,25 @@ type target struct {
 }
 
 func (t target) mounted() bool { return t.mount.Point != "" }
+
+// daemon is whom to ask about it.
+func (t target) daemon() control.Daemon {
+	return control.Daemon{State: t.state, Mount: t.mount.Device}
+}
+
+// errForeign says that what is mounted somewhere is not the vault that it names.
+func errForeign(m mounts.Mount) error {
+	who := "a user who is not known"
+	if m.User >= 0 {
+		who = fmt.Sprintf("user %d", m.User)
+	}
+	hint := "only that user and root may ask about it"
+	if os.Geteuid() == 0 {
+		hint = "take it away with `umount " + m.Point + "`"
+	}
+	return &store.Error{Kind: store.Denied, Op: "find the vault of", Subject: m.Point,
+		Detail: fmt.Sprintf("%s has mounted it, and it is not known to be the vault of %s that it says it is", who, m.Source), Hint: hint}
+}
 
 // name is how the person calls the vault.
 func (t target) name() string {
@@ -41,8 +63,8 @@ func (t target) path(inside string) string {
 }
 
 // findTarget gives the vault of an argument; "" is what the person left out.
-func findTarget(arg string) (target, error) {
-	t, err := findAny(arg)
+func findTarget(ctx context.Context, arg string) (target, error) {
+	t, err := findAny(ctx, arg)
 	if err == nil && t.peer {
 		err = fmt.Errorf("%s is a peer's state directory, and this is about vaults", t.state)
 	}
@@ -50,23 +72,26 @@ func findTarget(arg string) (target, error) {
 }
 
 // findAny is findTarget for commands that a peer answers too.
-func findAny(arg string) (target, error) {
+func findAny(ctx context.Context, arg string) (target, error) {
 	table, err := mounts.Read()
 	if err != nil {
 		return target{}, err
 	}
 	if arg == "" {
-		return defaultTarget(table)
+		return defaultTarget(ctx, table)
 	}
 	path, m, err := table.Resolve(arg)
 	if err != nil {
 		return target{}, err
 	}
+	if m.Foreign {
+		return target{}, errForeign(m)
+	}
 	if m.IsVault() {
 		return target{state: m.Source, mount: m, inside: m.Inside(path)}, nil
 	}
 	if vault.IsState(path) {
-		m, _ := table.Of(path)
+		m, _ := statedir.Mounted(ctx, table, path)
 		return target{state: path, mount: m}, nil
 	}
 	if statedir.IsPeer(path) {
@@ -74,7 +99,7 @@ func findAny(arg string) (target, error) {
 	}
 	// The mountpoint of a vault that is not mounted.
 	if state, err := vault.DefaultState(path); err == nil && vault.IsState(state) {
-		if m, ok := table.Of(state); ok {
+		if m, ok := statedir.Mounted(ctx, table, state); ok {
 			return target{}, fmt.Errorf("%s is not where its vault is mounted; that is %s", arg, m.Point)
 		}
 		return target{state: state}, nil
@@ -83,21 +108,25 @@ func findAny(arg string) (target, error) {
 }
 
 // targetInside is findTarget for commands about a path, which needs a mount.
-func targetInside(arg string) (target, error) {
-	t, err := findTarget(arg)
+func targetInside(ctx context.Context, arg string) (target, error) {
+	t, err := findTarget(ctx, arg)
 	if err == nil && !t.mounted() {
 		err = fmt.Errorf("the vault of %s is not mounted; mount it first with stasis-mount", arg)
 	}
 	return t, err
 }
 
-func defaultTarget(table mounts.Table) (target, error) {
+func defaultTarget(ctx context.Context, table mounts.Table) (target, error) {
 	if dir, err := mounts.Abs("."); err == nil {
-		if m, _ := table.Covering(dir); m.IsVault() {
+		m, _ := table.Covering(dir)
+		if m.Foreign {
+			return target{}, errForeign(m)
+		}
+		if m.IsVault() {
 			return target{state: m.Source, mount: m, inside: m.Inside(dir)}, nil
 		}
 	}
-	all, err := allVaults(table)
+	all, err := allVaults(ctx, table)
 	if err != nil {
 		return target{}, err
 	}
@@ -118,10 +147,11 @@ func defaultTarget(table mounts.Table) (target, error) {
 }
 
 // allVaults are the mounted ones and those below the data home.
-func allVaults(table mounts.Table) ([]target, error) {
+func allVaults(ctx context.Context, table mounts.Table) ([]target, error) {
 	found := map[string]target{}
 	for _, m := range table.Vaults() {
 		if _, ok := found[m.Source]; !ok && ownedState(m.Source) {
+			m, _ := statedir.Mounted(ctx, table, m.Source)
 			found[m.Source] = target{state: m.Source, mount: m}
 		}
 	}

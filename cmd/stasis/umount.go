@@ -45,7 +45,7 @@ Exits with 3 at the end of that time, with the vault still mounted.`,
 }
 
 func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
-	t, err := findTarget(arg)
+	t, err := findTarget(cmd.Context(), arg)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 	}
 	var line progress
 	var r api.UnmountResult
-	err = control.Call(cmd.Context(), t.state, api.OpUnmount, 0, args, &r, func(part json.RawMessage) error {
+	err = t.daemon().Call(cmd.Context(), api.OpUnmount, 0, args, &r, func(part json.RawMessage) error {
 		var p api.WaitProgress
 		if err := json.Unmarshal(part, &p); err != nil {
 			return err
@@ -70,7 +70,11 @@ func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 		return nil
 	})
 	line.clear()
-	if errors.Is(err, control.ErrNoDaemon) {
+	if errors.Is(err, control.ErrOtherMount) {
+		// It is of the vault, and what serves that serves another: a killed daemon left it.
+		return mounts.Detach(cmd.Context(), t.mount.Point, true)
+	}
+	if errors.Is(err, control.ErrNoDaemon) || control.WentAway(err) {
 		return clearStale(cmd.Context(), t)
 	}
 	if errors.Is(err, store.Conflict) {
@@ -102,10 +106,21 @@ func busy(point string) error {
 	return e
 }
 
-// clearStale takes away the mount of a daemon that has ended.
+// clearStale takes away the mount of a daemon that has ended, or is about to.
 func clearStale(ctx context.Context, t target) error {
-	if statedir.Locked(t.state) {
-		return fmt.Errorf("the vault %s is being opened or closed at this moment; try again", t.name())
+	_, err := statedir.Serving(ctx, t.state)
+	switch {
+	case err == nil:
+		return fmt.Errorf("the vault %s is being mounted at this moment; try again", t.name())
+	case !errors.Is(err, control.ErrNoDaemon):
+		return err
+	}
+	table, err := mounts.Read()
+	if err != nil {
+		return err
+	}
+	if m, ok := table.At(t.mount.Point); !ok || m != t.mount {
+		return nil // it went with its daemon
 	}
 	return mounts.Detach(ctx, t.mount.Point, true)
 }

@@ -231,6 +231,12 @@ func (v *Vault) AwaitEnd() {
 	})
 }
 
+// AwaitEndOf waits until a daemon that was killed is gone.
+func (v *Vault) AwaitEndOf(pid int) {
+	v.t.Helper()
+	Eventually(v.t, endLimit, "the end of the daemon", func() (bool, string) { return !running(pid), fmt.Sprintf("pid %d is there", pid) })
+}
+
 // Detach takes away the mount that a killed daemon left.
 func (v *Vault) Detach() {
 	v.t.Helper()

@@ -30,7 +30,7 @@ func quiet() logrus.FieldLogger {
 
 func serve(t *testing.T, dir string, h handlerFunc) *Server {
 	t.Helper()
-	s, err := Serve(dir, h, quiet())
+	s, err := Serve(dir, "0:7", h, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +89,8 @@ func TestCall(t *testing.T) {
 	if err := Call(ctx, dir, "panic", 0, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "failed inside") {
 		t.Errorf("a panic: %v", err)
 	}
-	if pid, err := PID(ctx, dir); err != nil || pid != os.Getpid() {
-		t.Errorf("pid %d, %v", pid, err)
+	if id, err := Who(ctx, dir, time.Minute); err != nil || id.PID != os.Getpid() || id.Mount != "0:7" {
+		t.Errorf("%+v, %v", id, err)
 	}
 	info, err := os.Stat(filepath.Join(dir, SocketName))
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -186,4 +186,41 @@ func FuzzFrame(f *testing.F) {
 			t.Error("a frame was read from less than its head")
 		}
 	})
+}
+
+// Whoever asks about a mount hears nothing of another, and nothing is done to that.
+func TestOtherMount(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, echo)
+	defer s.Close()
+	for mount, want := range map[string]error{"": nil, "0:7": nil, "0:8": ErrOtherMount} {
+		err := Daemon{State: dir, Mount: mount}.Call(t.Context(), "echo", 0, 1, nil, nil)
+		if !errors.Is(err, want) || errors.Is(err, store.Conflict) {
+			t.Errorf("about the mount %q: %v, want %v", mount, err, want)
+		}
+	}
+}
+
+// A daemon before there was the question is told from none by its answer.
+func TestWhoOfAnOlderDaemon(t *testing.T) {
+	dir := t.TempDir()
+	l, err := listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return // the test has ended
+		}
+		defer c.Close()
+		var r request
+		if readFrame(c, &r, MaxRequest) == nil {
+			_ = writeFrame(c, response{Error: &remoteError{Kind: store.Invalid, Text: "it does not know the request"}}, MaxResponse)
+		}
+	}()
+	if id, err := Who(t.Context(), dir, time.Minute); err != nil || id.PID != os.Getpid() {
+		t.Errorf("%+v, %v", id, err)
+	}
 }

@@ -11,8 +11,9 @@ import (
 
 // request is what a client sends.
 type request struct {
-	Op   string          `json:"op"`
-	Args json.RawMessage `json:"args,omitempty"`
+	Op    string          `json:"op"`
+	Mount string          `json:"mount,omitempty"` // the device number of the mount it is about
+	Args  json.RawMessage `json:"args,omitempty"`
 }
 
 // response is one frame of the answer.
@@ -26,12 +27,17 @@ type response struct {
 type remoteError struct {
 	Kind store.Kind `json:"kind"`
 	Text string     `json:"text"`
+	// Other: the request is about a mount that this server does not serve.
+	Other bool `json:"other_mount,omitempty"`
 }
 
 func (e *remoteError) Error() string { return e.Text }
 
 // Is lets errors.Is(err, store.NotFound) work on this side as on the other.
 func (e *remoteError) Is(target error) bool {
+	if target == ErrOtherMount {
+		return e.Other
+	}
 	k, ok := target.(store.Kind)
 	return ok && k == e.Kind
 }

@@ -39,6 +39,7 @@ func With[A any](op string, raw json.RawMessage, answer func(A) (any, error)) (a
 type Server struct {
 	listener *net.UnixListener
 	handler  Handler
+	mount    string
 	log      logrus.FieldLogger
 	path     string
 	places   chan struct{}
@@ -47,15 +48,19 @@ type Server struct {
 	done     sync.WaitGroup
 }
 
-// Serve makes the socket in the state directory and answers requests until Close. The
+// opWho is the request that every server answers itself: -, Identity.
+const opWho = "who"
+
+// Serve makes the socket in the state directory and answers requests until Close. mount is the
+// device number of the mount that is served, "" if there is none or it is not known. The
 // caller holds the directory's lock.
-func Serve(state string, h Handler, log logrus.FieldLogger) (*Server, error) {
+func Serve(state, mount string, h Handler, log logrus.FieldLogger) (*Server, error) {
 	l, err := listen(state)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{listener: l, handler: h, log: log, path: filepath.Join(state, SocketName),
+	s := &Server{listener: l, handler: h, mount: mount, log: log, path: filepath.Join(state, SocketName),
 		places: make(chan struct{}, maxConnections), ctx: ctx, cancel: cancel}
 	s.done.Go(s.accept)
 	return s, nil
@@ -132,7 +137,7 @@ func (s *Server) serve(c *net.UnixConn) error {
 	watch.Go(func() { out.beat(ctx) })
 	result, err := s.answer(ctx, r, out)
 	if err != nil {
-		err = out.send(response{Error: &remoteError{Kind: store.KindOf(err), Text: err.Error()}})
+		err = out.send(response{Error: &remoteError{Kind: store.KindOf(err), Text: err.Error(), Other: errors.Is(err, ErrOtherMount)}})
 	} else {
 		err = out.send(response{Result: result})
 	}
@@ -150,6 +155,12 @@ func (s *Server) answer(ctx context.Context, r request, out *sender) (result jso
 			err = fmt.Errorf("%s: the daemon failed inside; its log has the reason", r.Op)
 		}
 	}()
+	switch {
+	case r.Op == opWho:
+		return json.Marshal(Identity{PID: os.Getpid(), Mount: s.mount})
+	case r.Mount != "" && s.mount != "" && r.Mount != s.mount:
+		return nil, fmt.Errorf("%w: pid %d serves the one with the device number %s", ErrOtherMount, os.Getpid(), s.mount)
+	}
 	v, err := s.handler.Handle(ctx, r.Op, r.Args, func(part any) error {
 		p, err := json.Marshal(part)
 		if err != nil {

@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,8 +51,8 @@ func TestTable(t *testing.T) {
 	if _, ok := table.At("/home/ann"); ok {
 		t.Error("nothing is mounted at /home/ann")
 	}
-	if m, ok := table.Of("/home/ann/.local/share/stasis/home-ann-vault"); !ok || m.Point != "/home/ann/vault" {
-		t.Errorf("mount of a state directory: %v", m)
+	if of := table.Of("/home/ann/.local/share/stasis/home-ann-vault"); len(of) != 2 || of[0].Point != "/home/ann/vault" {
+		t.Errorf("mounts of a state directory: %v", of)
 	}
 	if got := len(table.Vaults()); got != 3 {
 		t.Errorf("%d vault mounts, want 3: the shadowed one can't be reached", got)
@@ -66,6 +67,45 @@ func TestInside(t *testing.T) {
 		m, _ := table.Covering(path)
 		if got := m.Inside(path); got != want {
 			t.Errorf("%s inside is %q, want %q", path, got, want)
+		}
+	}
+}
+
+// A mount is of the vault that it names only if root made it, or who has the vault's key.
+func TestForeignMounts(t *testing.T) {
+	self := os.Geteuid()
+	mine, none := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(mine, "key"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const root, line = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n", "30 22 0:40 / /v rw - fuse.stasis %s rw,user_id=%d,group_id=0\n"
+	for _, c := range []struct {
+		what    string
+		text    string
+		user    int
+		foreign bool
+	}{
+		{"one's own", fmt.Sprintf(line, mine, self), self, false},
+		{"root's", fmt.Sprintf(line, mine, 0), 0, false},
+		{"another's, who names this one", fmt.Sprintf(line, mine, self+7), self + 7, true},
+		{"one's own without a key", fmt.Sprintf(line, none, self), self, false},
+		{"another's without a key", fmt.Sprintf(line, none, self+7), self + 7, true},
+		{"another's, with a source that is no path", fmt.Sprintf(line, "stasis", self+7), self + 7, true},
+		{"one that does not tell", "30 22 0:40 / /v rw - fuse.stasis " + mine + " rw\n", -1, true},
+		{"another's on what a third serves", "29 22 0:39 / " + none + " rw,user_id=1 - fuse.x x rw,user_id=" + fmt.Sprint(self+9) + "\n" + fmt.Sprintf(line, none, self+7), self + 7, true},
+		{"a user in the source and not in the options", "30 22 0:40 / /v rw - fuse.stasis " + mine + ",user_id=0 rw,user_id=" + fmt.Sprint(self+7) + "\n", self + 7, true},
+	} {
+		table, err := parse(strings.NewReader(root + c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		table.tie()
+		m, ok := table.At("/v")
+		if !ok || m.User != c.user || m.Foreign != c.foreign || !m.IsVault() {
+			t.Errorf("%s: %+v, want the user %d, foreign: %v", c.what, m, c.user, c.foreign)
+		}
+		if of := table.Of(m.Source); len(of) > 0 == c.foreign {
+			t.Errorf("%s: the mounts of the state directory are %v", c.what, of)
 		}
 	}
 }

@@ -21,9 +21,13 @@ type Mount struct {
 	Type   string
 	Source string // for a vault its state directory
 	Device string // "major:minor"
+	User   int    // who made it, where that is a FUSE mount; -1 if it does not tell
+	// Foreign: it has the type of a vault's mount and is not of the vault that it names.
+	Foreign bool
 }
 
-// IsVault reports whether the mount is a vault's.
+// IsVault reports whether the mount is a vault's, or says so: it may hang. Whether it is of the
+// vault that it names is Foreign's to say.
 func (m Mount) IsVault() bool { return m.Type == Type }
 
 // Table is the mounts of this process, in the order in which they were made.
@@ -40,12 +44,13 @@ func Read() (Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mounts: %w", err)
 	}
+	t.tie()
 	return t, nil
 }
 
 // parse reads lines like
 //
-//	36 35 98:0 /root /point rw,noatime shared:1 - fuse.stasis /state rw
+//	36 35 98:0 /root /point rw,noatime shared:1 - fuse.stasis /state rw,user_id=0,group_id=0
 //
 // and passes over those of another shape.
 func parse(r io.Reader) (Table, error) {
@@ -58,7 +63,11 @@ func parse(r io.Reader) (Table, error) {
 		if !ok || len(before) < 6 || len(after) < 2 {
 			continue
 		}
-		t = append(t, Mount{Device: before[2], Root: unescape(before[3]), Point: unescape(before[4]), Type: unescape(after[0]), Source: unescape(after[1])})
+		m := Mount{Device: before[2], Root: unescape(before[3]), Point: unescape(before[4]), Type: unescape(after[0]), Source: unescape(after[1]), User: nobodyKnown}
+		if len(after) > 2 && m.isFUSE() {
+			m.User = userOf(after[2])
+		}
+		t = append(t, m)
 	}
 	return t, s.Err()
 }
@@ -102,12 +111,12 @@ func (t Table) At(point string) (Mount, bool) {
 	return m, ok && m.Point == point
 }
 
-// Vaults gives the vault mounts that can be reached, each state directory's whole
-// mounts before its bind mounts.
+// Vaults gives the mounts of vaults that can be reached, each state directory's whole
+// mounts before its bind mounts. Those that only say that they are a vault's are left out.
 func (t Table) Vaults() []Mount {
 	var whole, bound []Mount
 	for _, m := range t {
-		if top, ok := t.At(m.Point); !m.IsVault() || !ok || top != m {
+		if top, ok := t.At(m.Point); !m.IsVault() || m.Foreign || !ok || top != m {
 			continue
 		}
 		if m.Root == "/" {
@@ -119,14 +128,15 @@ func (t Table) Vaults() []Mount {
 	return append(whole, bound...)
 }
 
-// Of gives the vault mount of a state directory.
-func (t Table) Of(state string) (Mount, bool) {
+// Of gives the mounts of the vault of a state directory, in the order of Vaults. More than one
+// filesystem among them is what killed daemons left.
+func (t Table) Of(state string) (of []Mount) {
 	for _, m := range t.Vaults() {
 		if m.Source == state {
-			return m, true
+			of = append(of, m)
 		}
 	}
-	return Mount{}, false
+	return of
 }
 
 // Within reports whether an absolute, clean path is dir or lies below it.

@@ -20,7 +20,7 @@ import (
 const LockName = "lock"
 
 // Lock is tryLock with a wait for a process that is about to end: one that
-// serves nobody.
+// serves nobody, or was killed.
 func Lock(ctx context.Context, state string) (*os.File, error) {
 	end := time.Now().Add(lockWait)
 	for {
@@ -28,7 +28,7 @@ func Lock(ctx context.Context, state string) (*os.File, error) {
 		if !errors.Is(err, store.Conflict) || time.Now().After(end) {
 			return f, err
 		}
-		if _, noDaemon := control.PID(ctx, state); noDaemon == nil {
+		if _, silent := control.Who(ctx, state, max(time.Until(end), lockPoll)); silent == nil {
 			return f, err
 		}
 		select {

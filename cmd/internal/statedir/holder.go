@@ -1,0 +1,133 @@
+package statedir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/mounts"
+	"stasis/store"
+)
+
+// Serving gives the daemon that serves a state directory, and waits, up to endWait, for a
+// process that has the directory to answer or to end: one that starts answers soon, one that
+// was killed has what it had until the kernel has ended it, which takes a while under load.
+// ErrNoDaemon if nobody has the directory. Unavailable, with what to do, if a process has it
+// that neither answers nor ends.
+func Serving(ctx context.Context, state string) (control.Identity, error) {
+	end := time.Now().Add(endWait)
+	for {
+		id, err := control.Who(ctx, state, min(max(time.Until(end), lockPoll), control.MaxSilence))
+		switch {
+		case err == nil || errors.Is(err, store.Denied):
+			return id, err
+		case ctx.Err() != nil:
+			return id, ctx.Err()
+		case !Locked(state):
+			return id, control.ErrNoDaemon
+		case time.Now().After(end) || stopped(state):
+			return id, stuck(state)
+		}
+		select {
+		case <-ctx.Done():
+			return id, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// stuck says what to do about a process that has a state directory, and neither serves nor
+// ends.
+func stuck(state string) error {
+	e := &store.Error{Kind: store.Unavailable, Op: "use the state directory", Subject: state,
+		Detail: fmt.Sprintf("a process has it that neither answers nor ends within %s", endWait),
+		Hint:   "find it with `fuser " + filepath.Join(state, LockName) + "`"}
+	pid := lockedBy(state)
+	if pid == 0 {
+		return e
+	}
+	e.Detail = fmt.Sprintf("pid %d has it, and neither answers nor ends within %s", pid, endWait)
+	e.Hint = fmt.Sprintf("see what it waits for in %s; `kill -9 %d` ends it and loses nothing that was acknowledged", filepath.Join(state, LogName), pid)
+	switch processState(pid) {
+	case stateStopped, stateTraced:
+		e.Detail = fmt.Sprintf("pid %d has it and is stopped", pid)
+		e.Hint = fmt.Sprintf("`kill -CONT %d` lets it go on; `kill -9 %d` ends it and loses nothing that was acknowledged", pid, pid)
+	case stateWaits, stateZombie, stateDead:
+		e.Hint = fmt.Sprintf("the kernel is ending it, or it waits for a disk: wait until `ps %d` shows it no more, then try again", pid)
+	}
+	return e
+}
+
+// lockedBy gives the process that the lock of a state directory names, 0 if it names none.
+func lockedBy(state string) int {
+	text, err := os.ReadFile(filepath.Join(state, LockName))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	return pid
+}
+
+// stopped reports whether the process that has a state directory will do nothing by itself, so
+// that waiting on is no use.
+func stopped(state string) bool {
+	s := processState(lockedBy(state))
+	return s == stateStopped || s == stateTraced
+}
+
+// The states of processes, as ps(1) shows them.
+const (
+	stateStopped = 'T'
+	stateTraced  = 't' // by a debugger
+	stateWaits   = 'D'
+	stateZombie  = 'Z'
+	stateDead    = 'X'
+)
+
+// processState gives the letter that ps(1) shows of a process, 0 if there is none.
+func processState(pid int) byte {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// It follows the name, which is in parentheses and may hold any.
+	rest := strings.TrimLeft(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
+	if rest == "" {
+		return 0
+	}
+	return rest[0]
+}
+
+// Mounted gives the mount of a state directory's vault. Where there are several filesystems,
+// all but one of them left by daemons that were killed, it is the one that the daemon serves.
+func Mounted(ctx context.Context, table mounts.Table, state string) (mounts.Mount, bool) {
+	of := table.Of(state)
+	if len(of) == 0 {
+		return mounts.Mount{}, false
+	}
+	for _, m := range of {
+		if m.Device == of[0].Device {
+			continue
+		}
+		id, err := control.Who(ctx, state, control.MaxSilence)
+		if err != nil {
+			break // then one is as good as the other
+		}
+		for _, m := range of {
+			if m.Device == id.Mount {
+				return m, true
+			}
+		}
+		break
+	}
+	return of[0], true
+}
