@@ -105,7 +105,10 @@ func (r *reader) varint() int64 {
 	return v
 }
 
-func (r *reader) text() string { return string(r.take(int(r.bounded(maxText)))) }
+// text is for people alone, so it is made printable: who wrote the disk is not known.
+func (r *reader) text() string {
+	return store.Printable(string(r.take(int(r.bounded(maxText)))), maxText)
+}
 
 // end is nil if the record was read to its end and everything fitted.
 func (r *reader) end(op string) error {

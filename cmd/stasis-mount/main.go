@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"stasis/cmd/internal/build"
+	"stasis/cmd/internal/terminal"
 )
 
 // The exit codes that scripts rely on.
@@ -28,7 +29,7 @@ func run(args []string) int {
 		return 0
 	}
 	// Nobody is left to be told if even this can't be written.
-	_, _ = fmt.Fprintln(os.Stderr, "stasis-mount: "+err.Error())
+	_, _ = fmt.Fprintln(os.Stderr, "stasis-mount: "+terminal.Lines(err.Error()))
 	var slip usageError
 	if errors.As(err, &slip) {
 		return exitUsage
@@ -60,14 +61,17 @@ func mountAndServe(args []string) error {
 	case o.version:
 		return printLine(build.String("stasis-mount"))
 	case o.foreground:
-		return serve(o, func(text string) error { return printLine(text) })
+		return serve(o, printText)
 	}
 	text, err := background(args)
 	if err != nil || text == "" {
 		return err
 	}
-	return printLine(text)
+	return printText(text)
 }
+
+// printText prints what a daemon says.
+func printText(text string) error { return printLine(terminal.Lines(text)) }
 
 // daemonMain reports to the process that waits: what to print, or why it failed.
 func daemonMain(args []string, rep *reporter) error {

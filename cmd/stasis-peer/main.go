@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"stasis/cmd/internal/build"
+	"stasis/cmd/internal/terminal"
 )
 
 // The exit codes that scripts rely on.
@@ -33,7 +34,7 @@ func run(args []string) int {
 		return 0
 	}
 	// Nobody is left to be told if even this can't be written.
-	_, _ = fmt.Fprintln(os.Stderr, "stasis-peer: "+err.Error())
+	_, _ = fmt.Fprintln(os.Stderr, "stasis-peer: "+terminal.Lines(err.Error()))
 	var slip usageError
 	if errors.As(err, &slip) {
 		return exitUsage

@@ -134,5 +134,5 @@ func (t target) askHere(ctx context.Context, q question) (err error) {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(raw, q.result)
+	return control.Read(raw, q.result)
 }

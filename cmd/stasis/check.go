@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"stasis/cmd/internal/api"
+	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/terminal"
 )
 
 func checkCommand() *cobra.Command {
@@ -33,7 +35,7 @@ func check(cmd *cobra.Command, t target, read bool) error {
 	err := t.ask(cmd.Context(), question{op: api.OpCheck, args: api.CheckArgs{Read: read}, result: &r, alone: look,
 		progress: func(part json.RawMessage) error {
 			var f api.Finding
-			if err := json.Unmarshal(part, &f); err != nil {
+			if err := control.Read(part, &f); err != nil {
 				return err
 			}
 			seen++
@@ -42,7 +44,7 @@ func check(cmd *cobra.Command, t target, read bool) error {
 			if f.Problem {
 				word = "problem"
 			}
-			_, err := fmt.Fprintf(out, "%s: %s\n", word, f.Text)
+			_, err := fmt.Fprintf(out, "%s: %s\n", word, terminal.Path(out, f.Text))
 			return err
 		}})
 	line.clear()

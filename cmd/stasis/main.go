@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"stasis/cmd/internal/build"
+	"stasis/cmd/internal/terminal"
 )
 
 // The exit codes that scripts rely on.
@@ -65,7 +66,7 @@ func run(args []string) int {
 
 func complain(text string) {
 	if text != "" {
-		fmt.Fprintln(os.Stderr, "stasis: "+text)
+		fmt.Fprintln(os.Stderr, "stasis: "+terminal.Lines(text))
 	}
 }
 

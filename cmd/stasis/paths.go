@@ -10,6 +10,8 @@ import (
 
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/terminal"
 )
 
 func findCommand() *cobra.Command {
@@ -51,11 +53,15 @@ func find(cmd *cobra.Command, arg string, states []string, zero bool) error {
 	err = t.ask(cmd.Context(), question{op: api.OpFind, args: api.FindArgs{Path: inside, States: states}, alone: look,
 		progress: func(part json.RawMessage) error {
 			var found []api.Found
-			if err := json.Unmarshal(part, &found); err != nil {
+			if err := control.Read(part, &found); err != nil {
 				return err
 			}
 			for _, f := range found {
-				if _, err := out.WriteString(t.path(f.Path)); err != nil {
+				path := t.path(f.Path)
+				if !zero {
+					path = terminal.Path(cmd.OutOrStdout(), path)
+				}
+				if _, err := out.WriteString(path); err != nil {
 					return err
 				}
 				if err := out.WriteByte(end); err != nil {
@@ -160,7 +166,7 @@ func waitFor(cmd *cobra.Command, t target, args api.WaitArgs) error {
 	err := t.ask(cmd.Context(), question{op: api.OpWait, args: args, result: &r,
 		progress: func(part json.RawMessage) error {
 			var p api.WaitProgress
-			if err := json.Unmarshal(part, &p); err != nil {
+			if err := control.Read(part, &p); err != nil {
 				return err
 			}
 			line.show("waiting for %s, %s", count(p.Files, "file"), size(p.Bytes))

@@ -132,20 +132,10 @@ func printOwners(out io.Writer, owners []api.Owner) error {
 		if o.Revoked {
 			note = "revoked"
 		}
-		lines = append(lines, []string{o.ID[:min(len(o.ID), shownID)], printable(o.Name), count(o.Crates, "crate") + ", " + size(o.Used), size(o.Reserved), quota,
+		lines = append(lines, []string{o.ID[:min(len(o.ID), shownID)], o.Name, count(o.Crates, "crate") + ", " + size(o.Used), size(o.Reserved), quota,
 			o.Since.Local().Format(time.DateOnly), note})
 	}
 	return rows(out, lines)
-}
-
-// printable keeps what another machine calls itself from playing with the terminal.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, name)
 }
 
 func peerRevokeCommand() *cobra.Command {
@@ -171,7 +161,7 @@ for the case that it is invited again, unless --discard frees the space.`,
 			if discard {
 				left = count(r.Discarded, "crate") + " of it discarded"
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Revoked %s (%s); %s.\n", r.Owner.ID[:shownID], printable(r.Owner.Name), left)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Revoked %s (%s); %s.\n", r.Owner.ID[:min(len(r.Owner.ID), shownID)], r.Owner.Name, left)
 			return err
 		}}
 	cmd.Flags().BoolVar(&discard, "discard", false, "delete what the vault has here, for good")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,16 +10,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
+	"unicode/utf16"
 
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/terminal"
+	"stasis/store"
 )
-
-func terminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
 
 // The colours of a state, on terminals whose user has nothing against them.
 const (
@@ -28,7 +25,7 @@ const (
 )
 
 func paint(text, colour string) string {
-	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !terminal(os.Stdout) {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !terminal.Is(os.Stdout) {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
@@ -38,7 +35,7 @@ func paint(text, colour string) string {
 type progress struct{ shown bool }
 
 func (p *progress) show(format string, args ...any) {
-	if !terminal(os.Stderr) {
+	if !terminal.Is(os.Stderr) {
 		return
 	}
 	p.shown = true
@@ -51,11 +48,35 @@ func (p *progress) clear() {
 	}
 }
 
+// printJSON writes what has paths in it as they are: what a terminal would obey is escaped.
 func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, escapeJSON(text.String()))
+	return err
+}
+
+// escapeJSON escapes the characters of a JSON text that can't be shown. Outside of its
+// strings there are none.
+func escapeJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch s := string(r); {
+		case r == '\n' || s == store.Printable(s, len(s)):
+			b.WriteString(s)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, hi, lo)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // count writes a number of things: "1 file", "12,345 files".
@@ -88,12 +109,16 @@ func agree(n int64, one, many string) string {
 
 func size(n int64) string { return config.FormatSize(n) }
 
-// rows writes a table with columns in line.
+// rows writes a table with columns in line, for people: a script reads the JSON.
 func rows(out io.Writer, lines [][]string) error {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
-		fmt.Fprintln(w, "  "+strings.Join(l, "\t"))
+		cells := make([]string, len(l))
+		for i, c := range l {
+			cells[i] = store.Printable(c, terminal.MaxLine)
+		}
+		fmt.Fprintln(w, "  "+strings.Join(cells, "\t"))
 	}
 	if err := w.Flush(); err != nil {
 		return err

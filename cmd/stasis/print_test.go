@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
 	"stasis/cmd/internal/api"
+	"stasis/store"
 )
 
 func TestCount(t *testing.T) {
@@ -64,5 +66,36 @@ func TestUsage(t *testing.T) {
 		if code := run(strings.Fields(line)); code != 0 {
 			t.Errorf("stasis %s: exit code %d", line, code)
 		}
+	}
+}
+
+// Whoever named a node's path or wrote an error does not get at the terminal.
+func TestWhatIsPrintedIsPrintable(t *testing.T) {
+	const nasty = "\x1b[2J\u009b\u202E\U000E0001\n\tx"
+	var b strings.Builder
+	if err := rows(&b, [][]string{{nasty, nasty}}); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.TrimSuffix(b.String(), "\n"); text != store.Printable(text, len(text)) {
+		t.Errorf("a table: %q", text)
+	}
+	b.Reset()
+	if err := printJSON(&b, nasty); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.TrimSuffix(b.String(), "\n")
+	if text != store.Printable(text, len(text)) {
+		t.Errorf("JSON: %q", text)
+	}
+	var back string
+	if err := json.Unmarshal([]byte(text), &back); err != nil || back != nasty {
+		t.Errorf("JSON for a script: %q, %v", back, err)
+	}
+	b.Reset()
+	if err := printStatus(&b, &api.Status{Mount: nasty, Reason: "All is safe."}); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.TrimSuffix(b.String(), "\n"); text != store.Printable(text, len(text)) {
+		t.Errorf("a status: %q", text)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/terminal"
 	"stasis/cmd/internal/vault"
 	"stasis/peer/identity"
 )
@@ -72,7 +73,7 @@ func printPolicy(cmd *cobra.Command, t target, p api.Policy) error {
 	} else {
 		from = t.path(from)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "copies = %d, least = %d (from %s)\n", p.Copies, p.Least, from)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "copies = %d, least = %d (from %s)\n", p.Copies, p.Least, terminal.Path(cmd.OutOrStdout(), from))
 	return err
 }
 
@@ -111,7 +112,7 @@ nodes, and the key is not in it: keep what ` + "`stasis key export`" + ` prints.
 			if err := t.ask(cmd.Context(), question{op: api.OpBackup, args: api.BackupArgs{Dir: dir}, result: &r, alone: look}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, %s. The key is not in it: keep what `stasis key export` prints too.\n", r.Path, size(r.Bytes))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, %s. The key is not in it: keep what `stasis key export` prints too.\n", terminal.Path(cmd.OutOrStdout(), r.Path), size(r.Bytes))
 			return err
 		}}
 }

@@ -9,6 +9,8 @@ import (
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
+	"stasis/cmd/internal/terminal"
+	"stasis/store"
 )
 
 func statusCommand() *cobra.Command {
@@ -73,7 +75,7 @@ func printStatus(out io.Writer, s *api.Status) error {
 	if s.Peer != nil {
 		where = s.Dir
 	}
-	if _, err := fmt.Fprintf(out, "%s: %s\n", where, paint(s.Reason, colour)); err != nil {
+	if _, err := fmt.Fprintf(out, "%s: %s\n", store.Printable(where, terminal.MaxLine), paint(s.Reason, colour)); err != nil {
 		return err
 	}
 	if err := printNodes(out, s.Nodes); err != nil || s.Peer == nil {

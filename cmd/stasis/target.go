@@ -13,6 +13,7 @@ import (
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/statedir"
+	"stasis/cmd/internal/terminal"
 	"stasis/cmd/internal/vault"
 	"stasis/store"
 )
@@ -46,12 +47,12 @@ func errForeign(m mounts.Mount) error {
 		Detail: fmt.Sprintf("%s has mounted it, and it is not known to be the vault of %s that it says it is", who, m.Source), Hint: hint}
 }
 
-// name is how the person calls the vault.
+// name is how the person calls the vault, in a message.
 func (t target) name() string {
 	if t.mounted() {
-		return t.mount.Point
+		return store.Printable(t.mount.Point, terminal.MaxLine)
 	}
-	return t.state
+	return store.Printable(t.state, terminal.MaxLine)
 }
 
 // path writes a path of the vault for the person: in full where it is mounted.

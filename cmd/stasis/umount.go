@@ -63,7 +63,7 @@ func umount(cmd *cobra.Command, arg string, args api.UnmountArgs) error {
 	var r api.UnmountResult
 	err = t.daemon().Call(cmd.Context(), api.OpUnmount, 0, args, &r, func(part json.RawMessage) error {
 		var p api.WaitProgress
-		if err := json.Unmarshal(part, &p); err != nil {
+		if err := control.Read(part, &p); err != nil {
 			return err
 		}
 		line.show("waiting for %s still to be sent, %s", count(p.Files, "copy"), size(p.Bytes))
@@ -157,6 +157,6 @@ func sayLeft(cmd *cobra.Command, t target, r api.UnmountResult) error {
 	if len(left) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is unmounted. Left: %s.\n", t.mount.Point, strings.Join(left, ", "))
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is unmounted. Left: %s.\n", t.name(), strings.Join(left, ", "))
 	return err
 }

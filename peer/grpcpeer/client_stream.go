@@ -331,6 +331,9 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 		if err := f.read(kindHead, &e); err != nil {
 			return err
 		}
+		if e, err = wire.CheckEvent(e); err != nil {
+			return err
+		}
 		if err := give(e); err != nil {
 			return err
 		}

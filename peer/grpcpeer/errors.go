@@ -31,7 +31,7 @@ func outgoing(err error, setTrailer func(metadata.MD)) error {
 	}
 	e := wire.FromError(err)
 	for _, s := range []*string{&e.Op, &e.Subject, &e.Detail, &e.Hint} {
-		*s = (*s)[:min(len(*s), maxErrorText)]
+		*s = store.Printable(*s, maxErrorText)
 	}
 	text, jsonErr := json.Marshal(e)
 	if jsonErr == nil {
@@ -78,5 +78,5 @@ func (c *Client) incoming(op string, err error, trailer metadata.MD) error {
 	if status.Code(err) == codes.Unimplemented {
 		kind, detail = store.Invalid, "it does not know this request; it is of another release"
 	}
-	return &store.Error{Kind: kind, Op: op, Subject: "at " + c.o.Address, Detail: detail}
+	return &store.Error{Kind: kind, Op: op, Subject: "at " + c.o.Address, Detail: store.Printable(detail, maxErrorText)}
 }

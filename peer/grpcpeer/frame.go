@@ -68,7 +68,7 @@ func (f *frame) read(k kind, message any) error {
 }
 
 func malformed(format string, args ...any) error {
-	return &store.Error{Kind: store.Invalid, Op: "read a frame", Detail: fmt.Sprintf(format, args...)}
+	return &store.Error{Kind: store.Invalid, Op: "read a frame", Detail: store.Printable(fmt.Sprintf(format, args...), wire.MaxErrorText)}
 }
 
 // codec is the one codec of both sides.

@@ -56,5 +56,5 @@ func (c *Client) unconnected(op string, s *status.Status) error {
 		e.Subject = "to " + c.o.Address
 		return &e
 	}
-	return &store.Error{Kind: store.Unavailable, Op: op, Subject: "at " + c.o.Address, Detail: (*last).Error()}
+	return &store.Error{Kind: store.Unavailable, Op: op, Subject: "at " + c.o.Address, Detail: store.Printable((*last).Error(), maxErrorText)}
 }

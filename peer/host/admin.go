@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/sirupsen/logrus"
 	"github.com/zeebo/blake3"
@@ -122,7 +120,7 @@ func ListOwners(db *ledger.DB) ([]Owner, error) {
 		if err == nil && ok {
 			t, err = decodeTotals(used)
 		}
-		out = append(out, Owner{ID: store.OwnerID(k[2:]), Name: rec.name, Fingerprint: rec.fingerprintText(), Quota: rec.quota,
+		out = append(out, Owner{ID: store.OwnerID(k[2:]), Name: store.Printable(rec.name, MaxName), Fingerprint: rec.fingerprintText(), Quota: rec.quota,
 			Since: rec.since, Revoked: rec.revoked, Used: t.Used, Crates: t.Crates})
 		return err
 	})
@@ -360,21 +358,11 @@ func (h *Host) redeemIn(tx *ledger.Tx, r wire.Redeem, fingerprint [32]byte, o *o
 		}
 		rec.since = now
 	}
-	rec.revoked, rec.fingerprint, rec.quota, rec.name = false, fingerprint, in.quota, printable(r.Name)
+	rec.revoked, rec.fingerprint, rec.quota, rec.name = false, fingerprint, in.quota, store.Printable(r.Name, MaxName)
 	in.owner = r.Owner
 	tx.Put(k, in.encode())
 	tx.Put(key(tableOwner, r.Owner[:]), rec.encode())
 	return rec, false, nil
-}
-
-// printable keeps what can be shown in a list of a name that a stranger chose.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
-			return r
-		}
-		return -1
-	}, name)
 }
 
 // welcome lets the owner in.

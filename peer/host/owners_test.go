@@ -192,9 +192,14 @@ func TestRedeem(t *testing.T) {
 	try("in another's name", store.Denied, wire.Redeem{Secret: secret[:], Owner: ann.Owner(), Signature: eve.SignRedeem(secret[:], eve.Fingerprint())}, eve.Fingerprint())
 	try("no certificate", store.Invalid, good, "")
 
+	good.Name = "ann\x1b[2J\u202E"
 	got, err := p.Redeem(bg, good, ann.Fingerprint())
 	if err != nil || got.Quota != 5*mib || got.Leaf != p.leaf {
 		t.Fatalf("redeemed %+v, %v", got, err)
+	}
+	// What an owner calls itself is read on a terminal.
+	if all, err := p.Owners(bg); err != nil || len(all) != 1 || all[0].Name != "ann\uFFFD[2J\uFFFD" {
+		t.Errorf("the owners are %+v, %v", all, err)
 	}
 	// The answer may be lost: the same owner asks again, even later than the invite lasts.
 	for range 2 {

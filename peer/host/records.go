@@ -150,7 +150,7 @@ func decodeOwner(b []byte) (r ownerRecord, err error) {
 	r.number, r.revoked, r.quota = binary.BigEndian.Uint32(n[:]), flags == 1, in.int64()
 	r.since = time.Unix(in.int64(), 0).UTC()
 	r.name = string(in.b)
-	if flags > 1 || len(r.name) > MaxName {
+	if flags > 1 || len(in.b) > MaxName {
 		in.bad = true
 	}
 	in.b = nil

@@ -243,6 +243,9 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 			if json.Unmarshal(line, &e) != nil {
 				return malformed("an event that is not its JSON: %.100q", line)
 			}
+			if e, err = wire.CheckEvent(e); err != nil {
+				return err
+			}
 			if err := give(e); err != nil {
 				return err
 			}

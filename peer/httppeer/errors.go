@@ -36,7 +36,7 @@ func outgoing(err error) (*wire.Error, int) {
 func headerText(e *wire.Error) string {
 	short := *e
 	for _, s := range []*string{&short.Op, &short.Subject, &short.Detail, &short.Hint} {
-		*s = (*s)[:min(len(*s), maxErrorText)]
+		*s = store.Printable(*s, maxErrorText)
 	}
 	text, err := json.Marshal(short)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *Client) answered(op string, resp *http.Response) error {
 	if e := parseError([]byte(resp.Header.Get(headerError))); e != nil {
 		return e
 	}
-	e := &store.Error{Kind: store.Unavailable, Op: op, Subject: "at " + c.o.Address, Detail: "it answers " + resp.Status}
+	e := &store.Error{Kind: store.Unavailable, Op: op, Subject: "at " + c.o.Address, Detail: "it answers " + store.Printable(resp.Status, maxStatus)}
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 		e.Kind, e.Detail = store.Invalid, "it does not know this request; it is of another release, or something else answers at this address"
 	}
@@ -126,9 +126,9 @@ func (c *Client) failed(ctx context.Context, op string, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		out.Detail = "it ended the connection"
 	case errors.As(err, &remote) && remote.Op == "remote error" && strings.Contains(err.Error(), "certificate"):
-		out.Kind, out.Detail = store.Denied, "it refuses the certificate of this vault: "+remote.Err.Error()
+		out.Kind, out.Detail = store.Denied, "it refuses the certificate of this vault: "+store.Printable(remote.Err.Error(), maxErrorText)
 	default:
-		out.Detail = err.Error()
+		out.Detail = store.Printable(err.Error(), maxErrorText)
 	}
 	return out
 }

@@ -28,7 +28,7 @@ const (
 var formNames = map[store.Form]string{store.Plain: "plain", store.Sealed: "sealed"}
 
 func malformed(format string, args ...any) error {
-	return &store.Error{Kind: store.Invalid, Op: "read a request", Detail: fmt.Sprintf(format, args...)}
+	return &store.Error{Kind: store.Invalid, Op: "read a request", Detail: store.Printable(fmt.Sprintf(format, args...), wire.MaxErrorText)}
 }
 
 // parseNumber reads a decimal number without sign.

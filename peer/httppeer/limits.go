@@ -33,6 +33,8 @@ const (
 	maxFailure = 64 << 10
 	// maxErrorText is the longest part of an error in a header, in bytes before quoting.
 	maxErrorText = 512
+	// maxStatus is how much is shown of a line that says how a request went, in bytes.
+	maxStatus = 80
 	// maxEvent is the longest line of a stream of events, in bytes.
 	maxEvent = 64 << 10
 

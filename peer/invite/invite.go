@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"stasis/peer/identity"
 	"stasis/store"
@@ -162,10 +163,8 @@ func CheckAddress(a string) error {
 	if len(a) > MaxAddress {
 		return refuse("it is too long")
 	}
-	for _, r := range a {
-		if !unicode.IsPrint(r) || r == ' ' {
-			return refuse("it has a character that no address has")
-		}
+	if a != store.Printable(a, MaxAddress) || strings.Contains(a, " ") || strings.ContainsRune(a, utf8.RuneError) {
+		return refuse("it has a character that no address has")
 	}
 	host, port, err := net.SplitHostPort(a)
 	if err != nil {

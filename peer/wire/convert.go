@@ -9,7 +9,7 @@ import (
 
 // invalid refuses a message that is not as FORMAT.md has it.
 func invalid(what, format string, args ...any) error {
-	return &store.Error{Kind: store.Invalid, Op: "read " + what, Detail: fmt.Sprintf(format, args...)}
+	return &store.Error{Kind: store.Invalid, Op: "read " + what, Detail: store.Printable(fmt.Sprintf(format, args...), MaxErrorText)}
 }
 
 // FromReserve is a reservation's request as it travels. The holder is whoever holds the
@@ -53,6 +53,7 @@ func (s *Shares) Store() ([]store.Share, error) {
 			return nil, invalid("shares", "a number is out of bounds")
 		}
 		out[i] = store.Share(share)
+		out[i].Zone = store.Printable(share.Zone, MaxText)
 	}
 	return out, nil
 }
@@ -132,7 +133,7 @@ func StoreReceipts(in []Receipt) ([]store.Receipt, error) {
 			return nil, invalid("a receipt", "%d checksums for %d bytes", len(sums.Blocks), sums.Size)
 		}
 		out[i] = store.Receipt{Leaf: r.Leaf, Sums: sums, Time: r.Time,
-			Position: store.Position(r.Position), Address: r.Address, Fingerprint: r.Fingerprint}
+			Position: store.Position(r.Position), Address: store.Printable(r.Address, MaxText), Fingerprint: store.Printable(r.Fingerprint, MaxText)}
 	}
 	return out, nil
 }
@@ -235,4 +236,14 @@ func (s *Status) Store() (store.Status, error) {
 	}
 	return store.Status{Leaf: s.Leaf, Durable: s.Durable, Capacity: s.Capacity, Used: s.Used, Reserved: s.Reserved, Free: max(0, s.Free),
 		Crates: s.Crates, Damage: s.Damage, Leaves: s.Leaves, Position: store.Position(s.Position)}, nil
+}
+
+// CheckEvent gives an event that travelled. A kind that is not known stays what it is, as
+// far as it can be shown.
+func CheckEvent(e Event) (Event, error) {
+	if e.Incarnation != store.Printable(e.Incarnation, MaxCursor) {
+		return Event{}, invalid("an event", "the incarnation %.40q", e.Incarnation)
+	}
+	e.Kind = store.Printable(e.Kind, MaxEventKind)
+	return e, nil
 }

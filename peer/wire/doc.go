@@ -10,6 +10,7 @@
 //
 //   - A reader takes no more than the limits of limits.go, whatever the other side sends.
 //   - A reader ignores fields it does not know; a writer never changes the meaning of one.
+//   - A text that was read is printable and bounded, whatever the other side sent.
 //   - The kind of a store.Error is the same on both sides.
 //   - A client takes no receipt for other bytes than its caller says it sends: a peer has no say
 //     in what a crate is.

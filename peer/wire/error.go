@@ -43,7 +43,8 @@ func FromError(err error) *Error {
 	return &Error{Kind: nameOf(store.KindOf(err)), Op: "serve the request"}
 }
 
-func clip(s string) string { return s[:min(len(s), MaxText)] }
+// clip makes a text of an error printable: here is where those of another machine enter.
+func clip(s string) string { return store.Printable(s, MaxErrorText) }
 
 // Err is the error that travelled; nil for nil.
 func (e *Error) Err() error {

@@ -39,6 +39,11 @@ const (
 	MaxCursor = 256
 	// MaxText is the longest text in a message, in bytes.
 	MaxText = 4096
+	// MaxErrorText is the longest part of an error that is sent or read, in bytes; what is
+	// longer is cut.
+	MaxErrorText = 1024
+	// MaxEventKind is the longest kind of an event that is read, in bytes.
+	MaxEventKind = 64
 
 	// CallLimit bounds a call that moves no bulk bytes.
 	CallLimit = 30 * time.Second

@@ -28,7 +28,7 @@ func lockDir(dir string) (*os.File, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		e := &store.Error{Kind: store.Conflict, Op: op, Subject: dir, Detail: "in use by another process"}
 		if b, readErr := io.ReadAll(io.LimitReader(f, 32)); readErr == nil && len(b) > 0 {
-			e.Detail = "in use by pid " + strings.TrimSpace(string(b))
+			e.Detail = "in use by pid " + store.Printable(strings.TrimSpace(string(b)), 32)
 		}
 		return nil, errors.Join(e, f.Close())
 	}

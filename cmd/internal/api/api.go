@@ -1,6 +1,8 @@
 // Package api has what the commands ask of a vault or a peer, and what these answer: the
 // JSON of the control socket and of `--json`.
 //
+// A field with the tag `text:"raw"` holds paths as they are; see package control.
+//
 // Invariant: the fields of what `--json` prints are never renamed or given another meaning.
 package api
 
@@ -49,8 +51,8 @@ type Status struct {
 	Short    Short    `json:"short"`
 	Unplaced Unplaced `json:"unplaced"`
 	Nodes    []Node   `json:"nodes"`
-	Mount    string   `json:"mountpoint"` // empty if it is not mounted
-	Dir      string   `json:"state_directory"`
+	Mount    string   `json:"mountpoint" text:"raw"` // empty if it is not mounted
+	Dir      string   `json:"state_directory" text:"raw"`
 	Peer     *Peer    `json:"peer,omitempty"` // what a peer adds; nil for a vault
 }
 
@@ -78,7 +80,7 @@ type Node struct {
 	Name          string `json:"name"`
 	ID            string `json:"id"`
 	Kind          string `json:"kind"`
-	Path          string `json:"path,omitempty"`
+	Path          string `json:"path,omitempty" text:"raw"`
 	Address       string `json:"address,omitempty"` // of a peer
 	Peer          string `json:"peer,omitempty"`    // its fingerprint
 	Zone          string `json:"zone,omitempty"`
@@ -116,7 +118,7 @@ type FindArgs struct {
 
 // Found is one file of a find.
 type Found struct {
-	Path   string `json:"path"` // from the vault's root
+	Path   string `json:"path" text:"raw"` // from the vault's root
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -177,8 +179,8 @@ type CheckArgs struct {
 
 // Finding is one thing a check came across.
 type Finding struct {
-	Problem bool   `json:"problem"` // false: a note
-	Text    string `json:"text"`
+	Problem bool   `json:"problem"`         // false: a note
+	Text    string `json:"text" text:"raw"` // may have paths of files in it
 }
 
 // CheckResult ends a check.
@@ -272,7 +274,7 @@ type PolicySetArgs struct {
 type Policy struct {
 	Copies int    `json:"copies"`
 	Least  int    `json:"least"`
-	From   string `json:"from"` // the directory that says so, or vault.toml
+	From   string `json:"from" text:"raw"` // the directory that says so, or vault.toml
 }
 
 // BackupArgs asks for a backup in a directory of this machine.
@@ -282,6 +284,6 @@ type BackupArgs struct {
 
 // BackupResult says where it is.
 type BackupResult struct {
-	Path  string `json:"path"`
+	Path  string `json:"path" text:"raw"`
 	Bytes int64  `json:"bytes"`
 }

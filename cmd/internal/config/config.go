@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"stasis/store"
 )
 
 // FileName and PeerFileName are the names of the configuration in the state directory of
@@ -96,13 +98,13 @@ type Error struct {
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.File)
+	b.WriteString(store.Printable(e.File, maxShown))
 	if e.Line > 0 {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
-	b.WriteString(": " + e.Message)
+	b.WriteString(": " + store.Printable(e.Message, maxShown))
 	if e.Hint != "" {
-		b.WriteString("; " + e.Hint)
+		b.WriteString("; " + store.Printable(e.Hint, maxShown))
 	}
 	return b.String()
 }

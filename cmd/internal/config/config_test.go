@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"stasis/store"
 )
 
 const file = "/vaults/one/vault.toml"
@@ -80,6 +82,10 @@ func TestFaults(t *testing.T) {
 		text, want string
 	}{
 		"typo":             {"copies = 1\ncopis = 2\n", `:2: unknown key "copis"; did you mean "copies"?`},
+		"esc in a name":    {"[[node]]\nname = \"a\\u001b[2J\"\n", ":2: name has a character that can't be shown, or is too long: \"a\\x1b[2J\"; name it with"},
+		"bidi in a path":   {node + "zone = \"\\u202e\"\n", ":5: zone has a character that can't be shown"},
+		"esc in the TOML":  {"copies = \x1b]0;owned\a\n", ":1: "},
+		"esc in a key":     {"\"\\u001b[2J\" = 1\n", ":1: unknown key"},
 		"typo in node":     {node + "capcity = \"1G\"\n", `:5: unknown key "capcity"; did you mean "capacity"?`},
 		"not built":        {"scrub = \"30d\"\n", `:1: unknown key "scrub"; known here: copies, least, bodies, cache`},
 		"top in node":      {node + "copies = 2\n", `:5: unknown key "copies"; put copies above the first [[node]]`},
@@ -136,6 +142,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: got %v, want an *Error", name, err)
 		} else if !strings.HasPrefix(err.Error(), file+c.want) {
 			t.Errorf("%s: got\n  %v\nwant\n  %s%s", name, err, file, c.want)
+		} else if err.Error() != store.Printable(err.Error(), 3*maxShown) {
+			t.Errorf("%s: %q can't be shown", name, err)
 		}
 	}
 }

@@ -7,6 +7,10 @@ const (
 	MaxNodes = 256
 	// MaxCopies is the most copies a vault may ask for.
 	MaxCopies = 64
+	// maxText is the longest text in the file, in bytes: the longest path.
+	maxText = 4096
+	// maxShown is the most that is shown of each part of a message about the file, in bytes.
+	maxShown = 8192
 	// MaxName is the longest name of a node or zone, in bytes.
 	MaxName = 64
 	// MinCapacity is the least a node may be given, in bytes: room for one block of

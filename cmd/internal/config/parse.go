@@ -11,6 +11,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"stasis/store"
 )
 
 // defaults are in force where the file says nothing.
@@ -302,6 +304,11 @@ func (d *document) str(e entry) (string, error) {
 	}
 	if strings.ContainsRune(e.value, 0) {
 		return "", d.fault(e.line, "", "%s has a NUL in it", e.key)
+	}
+	// What is named here is shown in messages and lists ever after.
+	if e.value != store.Printable(e.value, maxText) {
+		return "", d.fault(e.line, "name it with letters, digits and signs that can be seen; a symbolic link gives a path another name",
+			"%s has a character that can't be shown, or is too long: %.200q", e.key, e.value)
 	}
 	return e.value, nil
 }

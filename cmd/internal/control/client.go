@@ -39,7 +39,7 @@ func Call(ctx context.Context, state, op string, bound time.Duration, args, resu
 
 // Call sends one request to the daemon of a state directory and waits for its
 // answer, which goes into result unless that is nil. Each part that comes ahead is
-// given to progress, if there is one. bound is the most the whole exchange may take; 0: no
+// given to progress, if there is one, which reads it with Read. bound is the most the whole exchange may take; 0: no
 // bound, as long as the daemon shows that it lives. ErrNoDaemon if there is no daemon; ErrOtherMount
 // if it serves another mount; Unavailable with its process id if it does not answer within
 // MaxSilence. Errors of the other side keep their kind.
@@ -92,7 +92,7 @@ func (d Daemon) Call(ctx context.Context, op string, bound time.Duration, args, 
 			if result == nil {
 				return nil
 			}
-			return json.Unmarshal(r.Result, result)
+			return Read(r.Result, result)
 		case r.Progress != nil && progress != nil:
 			if err := progress(r.Progress); err != nil {
 				return err

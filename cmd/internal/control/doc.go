@@ -18,5 +18,6 @@
 //     serves, nor for one that has ended: one that was killed has it for as long as the kernel
 //     takes to end it.
 //   - A frame is refused by its length before it is read.
+//   - The texts of an answer are printable, as the daemon may be another user's.
 //   - A client waits MaxSilence for the next frame and no longer.
 package control

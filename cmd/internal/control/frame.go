@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"stasis/cmd/internal/terminal"
 	"stasis/store"
 )
 
@@ -31,7 +32,7 @@ type remoteError struct {
 	Other bool `json:"other_mount,omitempty"`
 }
 
-func (e *remoteError) Error() string { return e.Text }
+func (e *remoteError) Error() string { return terminal.Lines(e.Text) }
 
 // Is lets errors.Is(err, store.NotFound) work on this side as on the other.
 func (e *remoteError) Is(target error) bool {

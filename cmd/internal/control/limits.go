@@ -8,6 +8,8 @@ const (
 	// MaxResponse is the longest frame of an answer, in bytes; long lists come as
 	// progress, in parts.
 	MaxResponse = 8 << 20
+	// MaxText is the most that is taken of a text in an answer, in bytes.
+	MaxText = 64 << 10
 	// MaxSilence is how long a client waits for the next frame.
 	MaxSilence = 10 * time.Second
 	// heartbeat is how often the server of a long request shows that it lives.

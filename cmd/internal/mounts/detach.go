@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"stasis/store"
 )
 
 // detachTimeout bounds how long fusermount3 may take.
@@ -44,7 +46,7 @@ func Detach(ctx context.Context, point string, lazy bool) error {
 	cmd := exec.CommandContext(ctx, "fusermount3", append(args, "--", point)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
-	text := strings.TrimSpace(string(out))
+	text := store.Printable(strings.TrimSpace(string(out)), maxShown)
 	switch {
 	case err == nil:
 		return nil

@@ -8,11 +8,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"stasis/store"
 )
 
 const (
 	// maxHolders is how many holders a message about a busy mount names.
 	maxHolders = 5
+	// maxShown is how much is shown of the name of a process, which it chooses itself, or of
+	// a path, in bytes.
+	maxShown = 4096
 	// HoldersLimit bounds the search for them: what /proc says of a process that waits for
 	// a dead server may take for ever.
 	HoldersLimit = 10 * time.Second
@@ -27,10 +32,11 @@ type Holder struct {
 }
 
 func (h Holder) String() string {
+	name, path := store.Printable(h.Name, maxShown), store.Printable(h.Path, maxShown)
 	if h.PID == 0 {
-		return fmt.Sprintf("%s %s %s", h.Name, h.How, h.Path)
+		return fmt.Sprintf("%s %s %s", name, h.How, path)
 	}
-	return fmt.Sprintf("%s (pid %d) %s %s", h.Name, h.PID, h.How, h.Path)
+	return fmt.Sprintf("%s (pid %d) %s %s", name, h.PID, h.How, path)
 }
 
 // Holders names who keeps the mount at point busy, as far as the caller may see it and

@@ -247,6 +247,10 @@ func TestDescribe(t *testing.T) {
 	if got := Describe([]Holder{{Name: "/dev/loop0", Path: "/v/i", How: "is made of"}}); got != "/dev/loop0 is made of /v/i" {
 		t.Errorf("a loop device: %s", got)
 	}
+	// A process gives itself its name, and any program may name a file.
+	if got := (Holder{PID: 7, Name: "vi\x1b[2J", Path: "/v/\x1b]0;x\a", How: "has open"}).String(); strings.ContainsAny(got, "\x1b\a") {
+		t.Errorf("a name that plays with the terminal: %q", got)
+	}
 	if got := Describe(nil); !strings.Contains(got, "holds it") {
 		t.Errorf("nobody: %s", got)
 	}

@@ -14,6 +14,7 @@ import (
 	"stasis/peer/grpcpeer"
 	"stasis/peer/httppeer"
 	"stasis/peer/identity"
+	"stasis/peer/invite"
 	"stasis/store"
 )
 
@@ -138,7 +139,7 @@ func (p *Peer) served() []Served {
 	}
 	for line := range strings.Lines(string(raw)) {
 		protocol, address, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if _, _, err := net.SplitHostPort(address); err == nil && (protocol == config.KindGRPC || protocol == config.KindHTTP) {
+		if _, _, err := net.SplitHostPort(address); err == nil && address == store.Printable(address, invite.MaxAddress) && (protocol == config.KindGRPC || protocol == config.KindHTTP) {
 			all = append(all, Served{protocol, address})
 		}
 	}

@@ -66,7 +66,7 @@ func inUse(state string, f *os.File) error {
 	buf := make([]byte, 32)
 	n, _ := f.ReadAt(buf, 0)
 	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}
-	if pid := strings.TrimSpace(string(buf[:n])); pid != "" {
+	if pid := store.Printable(strings.TrimSpace(string(buf[:n])), len(buf)); pid != "" {
 		e.Detail = "it is in use by pid " + pid
 		e.Hint = "if it serves nobody any more it ends by itself, or with `kill " + pid + "`, which loses nothing"
 	}

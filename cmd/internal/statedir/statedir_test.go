@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"stasis/store"
 )
 
@@ -80,5 +82,23 @@ func TestLogIsBounded(t *testing.T) {
 		if err != nil || info.Size() == 0 || info.Size() > MaxLog {
 			t.Errorf("%s: %v, %v", p, info, err)
 		}
+	}
+}
+
+// A log is read with tail, on a terminal. What stands in it may come from anywhere.
+func TestLogIsPrintable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), LogName)
+	log, err := NewLog(path, logrus.DebugLevel, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nasty = "\x1b[2J\x1b]0;owned\a\u009b31m\x9b\u202Egpj\u200B\nlevel=error forged"
+	log.WithError(errors.New(nasty)).WithFields(logrus.Fields{"name": nasty, "raw": []byte(nasty), "list": []string{nasty}}).Warn(nasty)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, more, _ := strings.Cut(string(text), "\n"); line != store.Printable(line, 1<<20) || more != "" {
+		t.Errorf("the log has %q", text)
 	}
 }
