@@ -200,7 +200,11 @@ var listLies = []untruth{
 		r.Shuffle(len(a.page.Crates), func(i, j int) { a.page.Crates[i], a.page.Crates[j] = a.page.Crates[j], a.page.Crates[i] })
 	}),
 	onPage("twice the same", func(_ *rand.Rand, a *said) { a.page.Crates = append(a.page.Crates, a.page.Crates...) }),
-	onPage("the same again", func(_ *rand.Rand, a *said) { a.page.Next = append(bytes.Clone(a.cursor), 1) }),
+	onPage("the same again", func(_ *rand.Rand, a *said) {
+		if a.page.Next = a.cursor; len(a.cursor) == 0 {
+			a.page.Next = []byte{1}
+		}
+	}),
 	onPage("no end", func(r *rand.Rand, a *said) {
 		a.page.Crates, a.page.Next = []store.CrateInfo{foreign(r)}, []byte{byte(r.Uint32()), 1}
 	}),

@@ -41,6 +41,9 @@ const (
 	callEvent   = "event"
 )
 
+// eventPace is the time between two lies that nobody asked for.
+const eventPace = 10 * time.Millisecond
+
 // said is what is said to one call: what an honest peer would say, for a lie to change.
 type said struct {
 	c        *crook
@@ -86,7 +89,7 @@ func newPlan(seed uint64, rate float64, lies ...untruth) *plan {
 	for _, l := range lies {
 		p.lies[l.call] = append(p.lies[l.call], l)
 		if l.call == callEvent {
-			p.events = 25 * time.Millisecond
+			p.events = eventPace
 		}
 	}
 	return p
@@ -182,8 +185,10 @@ func (c *crook) tell(l *untruth, r *rand.Rand, a *said) *said {
 func (c *crook) figures() (calls, lies int, received int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, n := range c.calls {
-		calls += n
+	for call, n := range c.calls {
+		if call != callEvent { // nobody calls for those
+			calls += n
+		}
 	}
 	for _, n := range c.told {
 		lies += n
