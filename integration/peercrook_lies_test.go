@@ -365,6 +365,21 @@ func errorLies() []untruth {
 	return all
 }
 
+// redeemLies are told when an invite is redeemed.
+var redeemLies = []untruth{
+	{name: "redeem: no leaf", call: callRedeem, mutate: func(_ *rand.Rand, a *said) { a.redeemed.Leaf = store.NodeID{} }},
+	{name: "redeem: a leaf that is made up", call: callRedeem, mutate: func(r *rand.Rand, a *said) { a.redeemed.Leaf = made(r) }},
+	{name: "redeem: the leaf of another node", call: callRedeem, mutate: func(_ *rand.Rand, a *said) {
+		if h := a.c.honest.Load(); h != nil {
+			a.redeemed.Leaf = *h
+		}
+	}},
+	{name: "redeem: a quota", call: callRedeem, mutate: func(_ *rand.Rand, a *said) { a.redeemed.Quota = math.MinInt64 }},
+	{name: "redeem: denied", call: callRedeem, mutate: func(_ *rand.Rand, a *said) { a.err = refusing(store.Denied) }},
+	{name: "redeem: unavailable", call: callRedeem, mutate: func(_ *rand.Rand, a *said) { a.err = refusing(store.Unavailable) }},
+	{name: "redeem: conflict", call: callRedeem, mutate: func(_ *rand.Rand, a *said) { a.err = refusing(store.Conflict) }},
+}
+
 // allLies are all that a crook can say wrong in answers that the wire's types have words for.
 func allLies() (all []untruth) {
 	for _, some := range [][]untruth{receiptLies, shareLies, statusLies, listLies, crateLies, openLies, eventLies, errorLies()} {

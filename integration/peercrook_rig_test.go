@@ -39,6 +39,7 @@ const (
 	callStatus  = "status"
 	callFence   = "fence"
 	callEvent   = "event"
+	callRedeem  = "redeem"
 )
 
 // eventPace is the time between two lies that nobody asked for.
@@ -60,6 +61,7 @@ type said struct {
 	digest   store.Digest
 	at       time.Time
 	event    wire.Event
+	redeemed wire.Redeemed
 	body     io.Reader
 	err      error
 }
@@ -234,6 +236,15 @@ func (c *crook) keeps(t *testing.T) (has, lost map[store.Digest]bool) {
 		}
 	}
 	return has, lost
+}
+
+// Redeem is wire.Service's.
+func (c *crook) Redeem(ctx context.Context, r wire.Redeem, fingerprint string) (wire.Redeemed, error) {
+	l, rnd := c.count(callRedeem)
+	a := &said{}
+	a.redeemed, a.err = c.Host.Redeem(ctx, r, fingerprint)
+	a = c.tell(l, rnd, a)
+	return a.redeemed, a.err
 }
 
 // Session is wire.Service's.
@@ -549,13 +560,18 @@ func made(r *rand.Rand) (id [16]byte) {
 func besideCrook(t *testing.T, protocol string, copies int) (*harness.Vault, *crook) {
 	t.Helper()
 	c := newCrook(t)
+	return vaultBeside(t, c, protocol, copies), c
+}
+
+func vaultBeside(t *testing.T, c *crook, protocol string, copies int) *harness.Vault {
+	t.Helper()
 	v := harness.NewVault(t)
 	v.Settings("copies = %d\n", copies)
 	v.Start()
 	v.OK("node", "add", v.Point, "near", "directory", nearPath(v))
 	v.OK("node", "add", v.Point, "crook", "peer", c.invitation(t), "--protocol", protocol)
 	c.besides(t, v.Status().Node(t, "near").ID)
-	return v, c
+	return v
 }
 
 func (c *crook) besides(t *testing.T, node string) {

@@ -231,6 +231,13 @@ func (d *deceived) turn(p *plan) {
 			d.t.Errorf("a check amid lies: %v", r)
 		}
 	}
+	if d.rand.IntN(4) == 0 {
+		name := d.some()
+		for _, args := range [][]string{{"status", d.v.Point}, {"status", "--json", d.v.Point}, {"why", d.v.Path(name)}, {"node", "list", d.v.Point}} {
+			r := d.v.Stasis(args...)
+			plain(d.t, strings.Join(args, " "), r.Stdout+r.Stderr)
+		}
+	}
 	for len(d.files) > liveFiles {
 		name := d.some()
 		if err := os.Remove(d.v.Path(name)); err != nil {
@@ -247,9 +254,19 @@ func (d *deceived) turn(p *plan) {
 	isRight(d.t, d.v, "amid lies", map[string][]byte{name: d.files[name]})
 	d.counts(name)
 	if d.t.Failed() {
-		d.t.Logf("the lies were: %v", slices.Sorted(maps.Keys(p.lies)))
+		d.t.Logf("the plan was: %+v", p)
 	}
 	d.measure()
+}
+
+// plain fails for a text that plays with the terminal.
+func plain(t *testing.T, what, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSuffix(line, "\n"); line != store.Printable(line, len(line)) {
+			t.Errorf("%s plays with the terminal: %.500q", what, line)
+		}
+	}
 }
 
 // counts has a file count no more copies than there are places.
@@ -334,6 +351,7 @@ func (d *deceived) settle() {
 	if r.Code > 1 || strings.Contains(r.Stdout, " is lost: ") || strings.Contains(r.Stdout, `problem: the copy`) && strings.Contains(r.Stdout, `on node "near"`) {
 		t.Errorf("the check after the lies: %v", r)
 	}
+	plain(t, "the log", harness.Read(t, v.State, "stasis.log"))
 	has, lost := d.c.keeps(t)
 	for name, content := range d.files {
 		d.counts(name)
