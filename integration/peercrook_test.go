@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -104,7 +105,6 @@ func TestPeerLiesWhileTheOtherIsAway(t *testing.T) {
 			took := d.hear(named("receipt: ", "receipts: ", "batch: ", "share", "status: ", "list: ", "event: ", "renew", "put: conflict", "put: corrupt", "put: invalid", "put: no space"), harness.Count(100, 10_000), false)
 			_, told, _ := d.c.figures()
 			t.Logf("%d lies of %d kinds in %s", told, len(d.c.kinds()), took.Round(time.Second))
-			isRight(t, d.v, "amid lies", d.files)
 			d.c.be(nil)
 			d.v.OK("resume", d.v.Point, "crook")
 			d.v.Unmount()
@@ -251,12 +251,24 @@ func (d *deceived) turn(p *plan) {
 		}
 	}
 	name := d.some()
-	isRight(d.t, d.v, "amid lies", map[string][]byte{name: d.files[name]})
+	d.reads(name)
 	d.counts(name)
 	if d.t.Failed() {
 		d.t.Logf("the plan was: %+v", p)
 	}
 	d.measure()
+}
+
+// reads reads a file amid lies. Where the liar has the only copy it may be out of reach; no byte
+// is ever wrong.
+func (d *deceived) reads(name string) {
+	got, err := os.ReadFile(d.v.Path(name))
+	switch {
+	case err != nil && !d.alone:
+		d.t.Errorf("amid lies %s can't be read: %v", name, err)
+	case err == nil && !bytes.Equal(got, d.files[name]):
+		d.t.Errorf("amid lies %s has wrong bytes", name)
+	}
 }
 
 // plain fails for a text that plays with the terminal.
