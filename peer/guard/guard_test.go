@@ -1,11 +1,11 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +37,7 @@ func come(t *testing.T, d *Door, ip string) (c *Conn, gone func() bool) {
 
 func newDoor() *Door {
 	log, _ := test.NewNullLogger()
-	return NewDoor(Options{Owners: 6, AnOwner: 4, Strangers: 4, Refusals: &Refusals{Log: log}})
+	return NewDoor(Options{Owners: NewLanes(6, 2, 2), Strangers: 4, Known: func(string) bool { return true }, Refusals: &Refusals{Log: log}})
 }
 
 func (d *Door) holds(t *testing.T, owners, strangers int) {
@@ -77,21 +77,24 @@ func TestOwnersHaveTheirPlaces(t *testing.T) {
 	var of []*Conn
 	for i := range 5 {
 		c, gone := come(t, d, "192.0.2.1")
-		if ok := c.Claim("ann"); ok != (i < 4) {
-			t.Errorf("connection %d of one owner: %v", i, ok)
+		done := c.Work()
+		defer done()
+		if err := c.Claim("ann"); (err == nil) != (i < 4) {
+			t.Errorf("connection %d of one owner: %v", i, err)
 		}
 		for range 10 {
 			come(t, d, "192.0.2.2")
 		}
-		if i < 4 && (gone() || c.Owner() != "ann" || !c.Claim("ann") || c.Claim("bob")) {
+		if i < 4 && (gone() || c.Owner() != "ann" || c.Claim("ann") != nil || c.Claim("bob") == nil) {
 			t.Errorf("connection %d is not kept", i)
 		}
 		of = append(of, c)
 	}
 	for i := range 3 {
 		c, _ := come(t, d, "192.0.2.3")
-		if ok := c.Claim("bob"); ok != (i < 2) {
-			t.Errorf("connection %d of another: %v", i, ok)
+		c.Work()
+		if err := c.Claim("bob"); (err == nil) != (i < 2) {
+			t.Errorf("connection %d of another: %v", i, err)
 		}
 	}
 	d.holds(t, 6, 4)
@@ -102,7 +105,7 @@ func TestOwnersHaveTheirPlaces(t *testing.T) {
 	d.holds(t, 2, 3) // the one of too many was a stranger
 	c, _ := come(t, d, "192.0.2.1")
 	c.Close()
-	if !c.Claim("ann") { // it is told by the connection
+	if c.Claim("ann") != nil { // it is told by the connection
 		t.Error("a closed connection")
 	}
 	d.holds(t, 2, 3)
@@ -123,30 +126,122 @@ func TestStrangersHaveTheirTime(t *testing.T) {
 	})
 }
 
-// Who waits for his own share holds up nobody, and nothing is left of who has gone.
-func TestShares(t *testing.T) {
-	s := NewShares(10, 5)
-	ctx, cancel := context.WithCancel(t.Context())
-	if !s.TryAcquire("ann", 5) || s.TryAcquire("ann", 1) {
-		t.Error("a share is five")
+// Where nothing is left that is kept for nobody, a connection on which nothing is under way
+// makes room, of whoever has most. One to listen on is left to each.
+func TestIdleOwnersMakeRoom(t *testing.T) {
+	log, _ := test.NewNullLogger()
+	d := NewDoor(Options{Owners: NewLanes(8, 1, 3), Strangers: 4, Known: func(string) bool { return true }, Refusals: &Refusals{Log: log}})
+	var gone []func() bool
+	var of []*Conn
+	for i := range 6 {
+		c, out := come(t, d, "192.0.2.1")
+		if err := c.Claim("ann"); err != nil {
+			t.Fatal(err)
+		}
+		switch i {
+		case 0:
+			c.Work()
+		case 1, 2, 3: // the newest is kept
+			c.Work()
+			c.Listen()
+		}
+		of, gone = append(of, c), append(gone, out)
 	}
-	waits := make(chan error)
-	go func() { waits <- s.Acquire(ctx, "ann", 3) }()
-	if err := s.Acquire(t.Context(), "bob", 5); err != nil {
-		t.Error(err)
+	for i := range 4 {
+		c, _ := come(t, d, "192.0.2.2")
+		if err := c.Claim("bob"); (err == nil) != (i < 3) { // more than ann then has he gets only for his own
+			t.Errorf("connection %d: %v", i, err)
+		}
+		c.Work()
 	}
-	if s.TryAcquire("eve", 1) {
-		t.Error("there are ten")
+	var out []int
+	for i := range gone {
+		if gone[i]() {
+			out = append(out, i)
+		}
 	}
-	cancel()
-	if err := <-waits; !errors.Is(err, context.Canceled) {
-		t.Error(err)
+	if fmt.Sprint(out) != "[1 2]" {
+		t.Errorf("gone are %v of ann's", out)
 	}
-	s.Release("bob", 5)
-	s.Release("ann", 5)
-	if len(s.parts) != 0 {
-		t.Errorf("left: %v", s.parts)
+	of[5].Work()
+	c, _ := come(t, d, "192.0.2.3")
+	if err := c.Claim("eve"); err != nil {
+		t.Errorf("a share that is kept: %v", err)
 	}
+}
+
+// Who is an owner no more keeps no connection.
+func TestNoOwnerAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _ := test.NewNullLogger()
+		known := make(map[string]bool)
+		var mu sync.Mutex
+		d := NewDoor(Options{Owners: NewLanes(6, 2, 2), Strangers: 4, Refusals: &Refusals{Log: log},
+			Known: func(owner string) bool { mu.Lock(); defer mu.Unlock(); return known[owner] }})
+		known["ann"], known["bob"] = true, true
+		l := d.Listen(nowhere{})
+		var out [3]func() bool
+		for i, who := range []string{"ann", "bob", "ann"} {
+			var c *Conn
+			c, out[i] = come(t, d, "192.0.2.1")
+			if err := c.Claim(who); err != nil {
+				t.Fatal(err)
+			}
+			c.Work()
+		}
+		time.Sleep(2 * KnownEvery)
+		d.holds(t, 3, 0)
+		mu.Lock()
+		known["ann"] = false
+		mu.Unlock()
+		time.Sleep(2 * KnownEvery)
+		if !out[0]() || out[1]() || !out[2]() {
+			t.Error("the connections of one who is no owner any more are kept, or those of another gone")
+		}
+		d.holds(t, 1, 0)
+		l.Close()
+	})
+}
+
+// nowhere is a listener to which nobody comes.
+type nowhere struct{ net.Listener }
+
+func (nowhere) Close() error { return nil }
+
+// While the bytes of handshakes are worked on, few are at a time; none waits for one whose
+// bytes do not come.
+func TestHandsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor()
+		d.hands = NewLanes(1, 0, 0)
+		var slow [3]*Conn
+		for i := range slow {
+			slow[i], _ = come(t, d, "192.0.2.1")
+			go slow[i].Read(make([]byte, 1)) // for ever
+		}
+		synctest.Wait()
+		if _, all := d.hands.Held(""); all != 0 {
+			t.Error("who waits for bytes holds a turn")
+		}
+		one, other := &slow[0].hands, &slow[1].hands
+		one.take()
+		took := make(chan struct{})
+		go func() { other.take(); close(took) }()
+		synctest.Wait()
+		select {
+		case <-took:
+			t.Error("two at a time")
+		default:
+		}
+		slow[0].Greeted()
+		<-took
+		slow[1].Close()
+		slow[2].Close()
+		slow[0].Close()
+		if _, all := d.hands.Held(""); all != 0 {
+			t.Error("a turn is left")
+		}
+	})
 }
 
 // A refusal is logged now and then, with how often it was not.

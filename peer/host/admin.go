@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/zeebo/blake3"
 
+	"stasis/peer/guard"
 	"stasis/peer/identity"
 	"stasis/peer/invite"
 	"stasis/peer/wire"
@@ -266,6 +267,9 @@ func (h *Host) Forget(ctx context.Context, id store.OwnerID) (crates int, err er
 
 const opRedeem = "redeem an invite"
 
+// strangers is the name of the lane of all who are not owners yet; no owner's is like it.
+const strangers = ""
+
 // errInvite is the one answer to every secret that does not count, whatever the reason.
 func errInvite() error {
 	return &store.Error{Kind: store.Denied, Op: opRedeem, Detail: "it is unknown, used by another, or too old", Hint: "ask the peer's person for a new one"}
@@ -294,13 +298,28 @@ func (h *Host) Redeem(ctx context.Context, r wire.Redeem, fingerprint string) (w
 	return wire.Redeemed{Leaf: h.leaf, Quota: quota}, nil
 }
 
+// present is how many owners have a right at this moment.
+func (h *Host) present() (n int) {
+	for _, o := range h.all() {
+		if !o.revoked() {
+			n++
+		}
+	}
+	return n
+}
+
 // redeem makes the owner known, or known again.
 func (h *Host) redeem(ctx context.Context, r wire.Redeem, fingerprint [32]byte) (quota int64, err error) {
+	if err := h.lanes.brief.Acquire(ctx, strangers, 1); err != nil {
+		return 0, err
+	}
+	defer h.lanes.brief.Release(strangers, 1)
 	h.admin.Lock()
 	defer h.admin.Unlock()
 	h.mu.RLock()
 	o, other, closed, full := h.owners[r.Owner], h.known[fingerprint], h.closed, len(h.owners) >= MaxOwners
 	h.mu.RUnlock()
+	crowded := (o == nil || o.revoked()) && h.present() >= guard.Owners
 	switch {
 	case closed:
 		return 0, errClosed(opRedeem)
@@ -309,7 +328,10 @@ func (h *Host) redeem(ctx context.Context, r wire.Redeem, fingerprint [32]byte) 
 	case r.Owner == h.o.Identity.Owner():
 		return 0, &store.Error{Kind: store.Invalid, Op: opRedeem, Detail: "the invite is this peer's own"}
 	case o == nil && full:
-		return 0, &store.Error{Kind: store.Quota, Op: opRedeem, Detail: fmt.Sprintf("%d owners are the most for one peer", MaxOwners)}
+		return 0, &store.Error{Kind: store.Quota, Op: opRedeem, Detail: fmt.Sprintf("%d owners are the most that a peer knows", MaxOwners)}
+	case crowded:
+		return 0, &store.Error{Kind: store.Quota, Op: opRedeem, Detail: fmt.Sprintf("%d owners are the most for one peer", guard.Owners),
+			Hint: "the peer's person can revoke one that is not needed any more"}
 	}
 	var rec ownerRecord
 	var repeat bool

@@ -8,7 +8,7 @@ import (
 	"stasis/store"
 )
 
-// putBatch keeps many crates. The caller has one of the owner's places.
+// putBatch keeps many crates.
 func (o *owner) putBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
 	out := make([]store.PutResult, len(rs))
 	var small, other []int
@@ -24,30 +24,43 @@ func (o *owner) putBatch(ctx context.Context, rs []store.PutRequest) []store.Put
 			small = append(small, i)
 		}
 	}
-	for len(small) > 0 {
-		n, bytes := partOf(rs, small)
-		release, err := o.remember(ctx, bytes)
-		if err != nil {
-			for _, i := range small {
-				out[i].Err = err
-			}
-			break
-		}
-		o.putPart(ctx, rs, small[:n], out)
-		release()
-		small = small[n:]
-	}
+	o.putSmalls(ctx, rs, small, out)
 	for _, i := range other {
 		out[i].Receipts, out[i].Err = o.put(ctx, rs[i])
 	}
 	return out
 }
 
-// partOf is how many of those in which are handled together, at least one, and their
-// bytes.
-func partOf(rs []store.PutRequest, which []int) (n int, bytes int64) {
+// putSmalls puts those in which, as many at a time as there is memory for: the locks of all
+// come before it.
+func (o *owner) putSmalls(ctx context.Context, rs []store.PutRequest, which []int, out []store.PutResult) {
+	unlock, err := o.lockAll(ctx, rs, which)
+	defer unlock()
+	memory := o.h.lanes.memory
+	for len(which) > 0 {
+		var got int64
+		if err == nil {
+			_, most := partOf(rs, which, partBytes)
+			got, err = memory.AcquireSome(ctx, o.lane, rs[which[0]].Size, most)
+		}
+		if err != nil {
+			for _, i := range which {
+				out[i].Err = err
+			}
+			return
+		}
+		n, _ := partOf(rs, which, got)
+		o.putPart(ctx, rs, which[:n], out)
+		memory.Release(o.lane, got)
+		which = which[n:]
+	}
+}
+
+// partOf is how many of those in which are handled together in so many bytes, at least one,
+// and what they have.
+func partOf(rs []store.PutRequest, which []int, most int64) (n int, bytes int64) {
 	for _, i := range which {
-		if n == partCrates || n > 0 && bytes+rs[i].Size > partBytes {
+		if n == partCrates || n > 0 && bytes+rs[i].Size > most {
 			break
 		}
 		n++
@@ -56,17 +69,12 @@ func partOf(rs []store.PutRequest, which []int) (n int, bytes int64) {
 	return n, bytes
 }
 
-// putPart puts those in which: reads all, then delivers all.
+// putPart puts those in which, whose locks and memory the caller has: reads all, then delivers
+// all.
 func (o *owner) putPart(ctx context.Context, rs []store.PutRequest, which []int, out []store.PutResult) {
-	unlock, err := o.lockAll(ctx, rs, which)
-	defer unlock()
 	var items []*item
 	var at []int
 	for _, i := range which {
-		if err != nil {
-			out[i].Err = err
-			continue
-		}
 		rec, there, err := o.known(ctx, rs[i].Crate)
 		switch {
 		case err != nil:
@@ -83,7 +91,7 @@ func (o *owner) putPart(ctx context.Context, rs []store.PutRequest, which []int,
 	if len(items) == 0 {
 		return
 	}
-	o.deliver(ctx, items, o.lightLane(), o.storeItems)
+	o.deliver(ctx, items, o.h.lanes.light, o.storeItems)
 	for k, it := range items {
 		out[at[k]] = store.PutResult{Receipts: it.receipts, Err: it.err}
 	}

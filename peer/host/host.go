@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/semaphore"
 
 	"stasis/peer/guard"
 	"stasis/peer/identity"
@@ -56,9 +55,7 @@ type Host struct {
 	refusals    guard.Refusals
 	trouble     trouble
 
-	memory       *semaphore.Weighted // bytes of small crates
-	uploads      slots
-	light, heavy slots
+	lanes lanes
 
 	ctx    context.Context // ends when Close has waited long enough
 	cancel context.CancelCauseFunc
@@ -108,8 +105,7 @@ func Open(ctx context.Context, o Options) (*Host, error) {
 	h := &Host{
 		o: o, log: o.Log, db: o.Ledger, space: o.Ledger.Space(ledger.Local), store: o.Store,
 		incarnation: hex.EncodeToString(incarnation[:]), refusals: guard.Refusals{Log: o.Log},
-		memory: semaphore.NewWeighted(MemoryBytes), uploads: make(slots, UploadsAtOnce),
-		light: make(slots, LightAtOnce), heavy: make(slots, HeavyAtOnce),
+		lanes:  newLanes(),
 		owners: make(map[store.OwnerID]*owner), known: make(map[[32]byte]*owner),
 		tended: make(chan struct{}),
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// MaxOwners is how many owners a peer knows, revoked ones included.
+	// MaxOwners is how many owners a peer knows, revoked ones included. Of others there are no
+	// more than guard.Owners at a time.
 	MaxOwners = 4096
 	// MaxInvites is how many invites are kept at once, those redeemed included.
 	MaxInvites = 8192
@@ -29,27 +30,40 @@ const (
 	// SmallCrate is the largest crate that goes from memory into the store, in bytes: one
 	// block, of which nothing could be resumed.
 	SmallCrate = store.BlockSize
-	// MemoryBytes bounds the bytes of small crates in memory, over all owners.
-	MemoryBytes = 128 << 20
 	// partCrates and partBytes bound what of a batch is handled together.
 	partCrates = 256
 	partBytes  = 16 << 20
-	// MemoryAnOwner is the part of it that one owner may have.
-	MemoryAnOwner = 32 << 20
-	// SmallAnOwner and LargeAnOwner are how many puts of one owner go on at once, a batch
-	// being one; the others wait their turn, and hold up nobody else.
-	SmallAnOwner = 4
-	LargeAnOwner = 8
-	// UploadsAtOnce is how many crates are received at once over all owners, with a chunk of
-	// memory each.
-	UploadsAtOnce = 512
+
+	// What each owner is sure of, and what there is beside for whoever asks; see guard.Lanes.
+	// How many owners there are at a time is guard.Owners.
+
+	// MemoryAnOwner and MemoryPool are the bytes of small crates in memory.
+	MemoryAnOwner = 2 << 20
+	MemoryPool    = 64 << 20
+	// UploadsAnOwner and UploadsPool are how many large crates are received at once, with a
+	// chunk of memory each.
+	UploadsAnOwner = 4
+	UploadsPool    = 64
+	// ReadersAnOwner and ReadersPool are how many crates are read or verified at once, with a
+	// block of memory each.
+	ReadersAnOwner = 2
+	ReadersPool    = 64
+	// BriefAnOwner and BriefPool are how many calls at once are worked on that only change or
+	// ask for records.
+	BriefAnOwner = 1
+	BriefPool    = 16
+	// LightAnOwner and LightPool are how many puts of small crates the store works on at once,
+	// a batch being one, HeavyAnOwner and HeavyPool how many of large ones. Each kind has its
+	// own turns, so that neither waits for the other.
+	LightAnOwner = 1
+	LightPool    = 8
+	HeavyAnOwner = 1
+	HeavyPool    = 4
+	// StreamsAnOwner and StreamsPool are how many streams of events there are.
+	StreamsAnOwner = 2
+	StreamsPool    = 32
 	// chunkSize is how many bytes of an upload are read at a time.
 	chunkSize = 256 << 10
-	// LightAtOnce and HeavyAtOnce are how many puts of small and of large crates the store
-	// works on at once. Each kind has its own places, so that neither waits for the other;
-	// of either one owner may have half.
-	LightAtOnce = 8
-	HeavyAtOnce = 4
 	// deliverLimit bounds how long a crate that was received wholly may take to be verified,
 	// synced and recorded, whether or not its sender still waits: 64 GiB on a slow disk.
 	deliverLimit = 30 * time.Minute
@@ -90,6 +104,4 @@ const (
 	relayShare  = 9
 	// EventsKept is how many events of an owner are remembered.
 	EventsKept = 256
-	// StreamsAnOwner is how many streams of events one owner may have.
-	StreamsAnOwner = 8
 )

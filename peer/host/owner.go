@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"stasis/peer/identity"
 	"stasis/store"
 	"stasis/store/booking"
@@ -27,12 +25,8 @@ type owner struct {
 	// mirrors are held while the store is asked for, or gives back, what a reservation
 	// of the owner needs. By the owner's id of it.
 	mirrors keyed.Locks[store.ReservationID]
-	// Places of this owner: of puts under way, and of those that the store works on.
-	smalls, larges slots
-	light, heavy   slots
-	streams        slots
-	memory         *semaphore.Weighted
-	events         ring
+	lane    string // its name in the host's lanes
+	events  ring
 
 	mu        sync.Mutex
 	rec       ownerRecord
@@ -62,9 +56,7 @@ type lease struct {
 
 func (h *Host) newOwner(id store.OwnerID, rec ownerRecord) *owner {
 	o := &owner{
-		h: h, id: id, number: rec.number, rec: rec,
-		smalls: make(slots, SmallAnOwner), larges: make(slots, LargeAnOwner), streams: make(slots, StreamsAnOwner),
-		light: make(slots, LightAtOnce/2), heavy: make(slots, HeavyAtOnce/2), memory: semaphore.NewWeighted(MemoryAnOwner),
+		h: h, id: id, number: rec.number, rec: rec, lane: id.String(),
 		leases: make(map[store.ReservationID]*lease), ended: make(map[*lease]struct{}),
 		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]outcome),
 	}

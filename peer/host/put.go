@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"stasis/peer/guard"
 	"stasis/store"
 	"stasis/store/blocks"
 	"stasis/store/ledger"
@@ -24,7 +25,7 @@ func checkPut(r store.PutRequest) error {
 	return blocks.CheckPut(r)
 }
 
-// put keeps one crate. The caller has one of the owner's places.
+// put keeps one crate.
 func (o *owner) put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
 	if err := checkPut(r); err != nil {
 		return nil, err
@@ -97,51 +98,15 @@ type item struct {
 
 // putSmall reads a crate into memory, so that the store never waits for a sender.
 func (o *owner) putSmall(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
-	release, err := o.remember(ctx, r.Size)
-	if err != nil {
+	if err := o.h.lanes.memory.Acquire(ctx, o.lane, r.Size); err != nil {
 		return nil, err
 	}
-	defer release()
+	defer o.h.lanes.memory.Release(o.lane, r.Size)
 	it := o.receive(ctx, r)
 	if it.err == nil {
-		o.deliver(ctx, []*item{it}, o.lightLane(), o.storeItems)
+		o.deliver(ctx, []*item{it}, o.h.lanes.light, o.storeItems)
 	}
 	return it.receipts, it.err
-}
-
-// remember takes memory for so many bytes, of the owner's part and of the whole.
-func (o *owner) remember(ctx context.Context, bytes int64) (release func(), err error) {
-	if err := o.memory.Acquire(ctx, bytes); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err := o.h.memory.Acquire(ctx, bytes); err != nil {
-		o.memory.Release(bytes)
-		return nil, context.Cause(ctx)
-	}
-	return func() { o.h.memory.Release(bytes); o.memory.Release(bytes) }, nil
-}
-
-// lane is where a put waits for its turn at the store: for a place of the owner's, then
-// for one of all.
-type lane []slots
-
-func (o *owner) lightLane() lane { return lane{o.light, o.h.light} }
-func (o *owner) heavyLane() lane { return lane{o.heavy, o.h.heavy} }
-
-func (l lane) take(ctx context.Context) error {
-	for i, s := range l {
-		if err := s.take(ctx); err != nil {
-			l[:i].give()
-			return err
-		}
-	}
-	return nil
-}
-
-func (l lane) give() {
-	for _, s := range l {
-		s.give()
-	}
 }
 
 // receive takes the space of a small crate and reads it.
@@ -266,12 +231,12 @@ func wrong(id store.CrateID, detail string) error {
 // deliver takes crates into the store: first the intent is durable, then the store has
 // the crate, then there is the record, and only then a receipt. The record need not be
 // synced: where a power cut takes it, the intent is back, and a start makes it again. It
-// ends each item's claim. into brings the items into the store and says what became of
+// ends each item's claim. at is where it waits for a turn, nil for none. into brings the items into the store and says what became of
 // each.
-func (o *owner) deliver(ctx context.Context, items []*item, turn lane, into func(context.Context, []*item)) {
-	err := turn.take(ctx)
+func (o *owner) deliver(ctx context.Context, items []*item, at *guard.Lanes, into func(context.Context, []*item)) {
+	done, err := o.turn(ctx, at)
 	if err == nil {
-		defer turn.give()
+		defer done()
 		err = o.intend(ctx, items)
 	}
 	if err != nil {

@@ -77,6 +77,18 @@ func call[T any](ctx context.Context, s *Session, op, subject string, change boo
 	return v, nil
 }
 
+// brief is call for what needs a turn at the records and the store, and holds it until it ends.
+func brief[T any](ctx context.Context, s *Session, op, subject string, change bool, fn func(context.Context) (T, error)) (T, error) {
+	return call(ctx, s, op, subject, change, func(ctx context.Context) (none T, err error) {
+		done, err := s.o.turn(ctx, s.o.h.lanes.brief)
+		if err != nil {
+			return none, err
+		}
+		defer done()
+		return fn(ctx)
+	})
+}
+
 // tell makes an error one that its owner may see: of the same kind, about the owner's
 // own ids, without the paths and ids of this machine, which go to the log.
 func (o *owner) tell(op, subject string, err error) error {
@@ -102,17 +114,17 @@ func (o *owner) tell(op, subject string, err error) error {
 
 // Reserve is store.Store's.
 func (s *Session) Reserve(ctx context.Context, r store.ReserveRequest) ([]store.Share, error) {
-	return call(ctx, s, opReserve, "", true, func(ctx context.Context) ([]store.Share, error) { return s.o.reserve(ctx, r) })
+	return brief(ctx, s, opReserve, "", true, func(ctx context.Context) ([]store.Share, error) { return s.o.reserve(ctx, r) })
 }
 
 // Renew is store.Store's.
 func (s *Session) Renew(ctx context.Context, id store.ReservationID) (time.Time, error) {
-	return call(ctx, s, opRenew, id.String(), true, func(ctx context.Context) (time.Time, error) { return s.o.renew(ctx, id) })
+	return brief(ctx, s, opRenew, id.String(), true, func(ctx context.Context) (time.Time, error) { return s.o.renew(ctx, id) })
 }
 
 // Release is store.Store's.
 func (s *Session) Release(ctx context.Context, id store.ReservationID) error {
-	_, err := call(ctx, s, opRelease, id.String(), true, func(ctx context.Context) (struct{}, error) {
+	_, err := brief(ctx, s, opRelease, id.String(), true, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.o.release(ctx, id)
 	})
 	return err
@@ -121,26 +133,12 @@ func (s *Session) Release(ctx context.Context, id store.ReservationID) error {
 // Put is store.Store's. A crate of more than a block goes on where an attempt that was
 // broken off stands, if its digest is known.
 func (s *Session) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
-	return call(ctx, s, opPut, r.Crate.String(), true, func(ctx context.Context) ([]store.Receipt, error) {
-		places := s.o.larges
-		if r.Size <= SmallCrate {
-			places = s.o.smalls
-		}
-		if err := places.take(ctx); err != nil {
-			return nil, err
-		}
-		defer places.give()
-		return s.o.put(ctx, r)
-	})
+	return call(ctx, s, opPut, r.Crate.String(), true, func(ctx context.Context) ([]store.Receipt, error) { return s.o.put(ctx, r) })
 }
 
 // PutBatch is store.Batcher's.
 func (s *Session) PutBatch(ctx context.Context, rs []store.PutRequest) []store.PutResult {
 	out, err := call(ctx, s, "put crates", "", true, func(ctx context.Context) ([]store.PutResult, error) {
-		if err := s.o.smalls.take(ctx); err != nil {
-			return nil, err
-		}
-		defer s.o.smalls.give()
 		return s.o.putBatch(ctx, rs), nil
 	})
 	if err != nil {
@@ -160,7 +158,7 @@ func (s *Session) PutBatch(ctx context.Context, rs []store.PutRequest) []store.P
 // a restart of the peer.
 func (s *Session) Fence(ctx context.Context, known []store.Token, next store.Token, takeOver bool) error {
 	const op = "admit a mount"
-	_, err := call(ctx, s, op, "", false, func(ctx context.Context) (struct{}, error) {
+	_, err := brief(ctx, s, op, "", false, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.o.fence(ctx, known, next, takeOver)
 	})
 	return err
@@ -190,6 +188,10 @@ func (s *Session) open(ctx context.Context, id store.CrateID, from func(context.
 		if _, err := s.o.there(within, opRead, id); err != nil {
 			return nil, err
 		}
+		leave, err := s.o.turn(within, s.o.h.lanes.readers)
+		if err != nil {
+			return nil, err
+		}
 		// The reader lives longer than this call: it ends with the caller's context, with
 		// the owner's right or with its own Close.
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -197,13 +199,13 @@ func (s *Session) open(ctx context.Context, id store.CrateID, from func(context.
 		life := s.o.ctx
 		s.o.mu.Unlock()
 		stop := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
-		rc, err := from(ctx, s.o.h.store, innerCrate(s.o.id, id))
+		end := sync.OnceFunc(func() { stop(); cancel(nil); leave() })
+		rc, err := from(s.o.paced(ctx), s.o.h.store, innerCrate(s.o.id, id))
 		if err != nil {
-			stop()
-			cancel(nil)
+			end()
 			return nil, s.o.noticed(id, err)
 		}
-		return &reading{ReadCloser: rc, o: s.o, id: id, done: func() { stop(); cancel(nil) }}, nil
+		return &reading{ReadCloser: rc, o: s.o, id: id, done: end}, nil
 	})
 }
 
@@ -271,7 +273,12 @@ func (s *Session) Verify(ctx context.Context, id store.CrateID, offset, length i
 		if _, err := s.o.there(ctx, opVerify, id); err != nil {
 			return store.Digest{}, err
 		}
-		d, err := s.o.h.store.Verify(ctx, innerCrate(s.o.id, id), offset, length, nonce)
+		leave, err := s.o.turn(ctx, s.o.h.lanes.readers)
+		if err != nil {
+			return store.Digest{}, err
+		}
+		defer leave()
+		d, err := s.o.h.store.Verify(s.o.paced(ctx), innerCrate(s.o.id, id), offset, length, nonce)
 		return d, s.o.noticed(id, err)
 	})
 }
@@ -279,7 +286,7 @@ func (s *Session) Verify(ctx context.Context, id store.CrateID, offset, length i
 // Stat is store.Store's.
 func (s *Session) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, error) {
 	const op = "stat crate"
-	return call(ctx, s, op, id.String(), false, func(ctx context.Context) (store.CrateInfo, error) {
+	return brief(ctx, s, op, id.String(), false, func(ctx context.Context) (store.CrateInfo, error) {
 		if _, err := s.o.there(ctx, op, id); err != nil {
 			return store.CrateInfo{}, err
 		}
@@ -312,6 +319,11 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 		return err
 	}
 	defer unlock()
+	done, err := o.turn(ctx, o.h.lanes.brief)
+	if err != nil {
+		return err
+	}
+	defer done()
 	rec, there, err := o.known(ctx, id)
 	if err != nil {
 		return err
@@ -343,7 +355,7 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 // List is store.Store's. The cursor is the last id of the page before.
 func (s *Session) List(ctx context.Context, cursor []byte) (store.Page, error) {
 	const op = "list crates"
-	return call(ctx, s, op, "", false, func(ctx context.Context) (store.Page, error) {
+	return brief(ctx, s, op, "", false, func(ctx context.Context) (store.Page, error) {
 		if err := s.o.settleStopped(ctx); err != nil {
 			return store.Page{}, err
 		}
@@ -378,7 +390,7 @@ func (s *Session) List(ctx context.Context, cursor []byte) (store.Page, error) {
 
 // Status is store.Store's: what the owner has, and may still have.
 func (s *Session) Status(ctx context.Context) (store.Status, error) {
-	return call(ctx, s, "tell the status", "", false, s.o.status)
+	return brief(ctx, s, "tell the status", "", false, s.o.status)
 }
 
 func (o *owner) status(ctx context.Context) (store.Status, error) {
@@ -406,12 +418,10 @@ func (o *owner) status(ctx context.Context) (store.Status, error) {
 // Events is wire.Session's.
 func (s *Session) Events(ctx context.Context, after wire.Cursor, give func(wire.Event) error) error {
 	_, err := call(ctx, s, "follow events", "", false, func(ctx context.Context) (struct{}, error) {
-		select {
-		case s.o.streams <- struct{}{}:
-			defer s.o.streams.give()
-		default:
+		if !s.o.h.lanes.streams.TryAcquire(s.o.lane, 1) {
 			return struct{}{}, &store.Error{Kind: store.Quota, Op: "follow events", Detail: "there are too many streams of this owner"}
 		}
+		defer s.o.h.lanes.streams.Release(s.o.lane, 1)
 		return struct{}{}, s.o.events.follow(ctx, after, give)
 	})
 	return err

@@ -64,10 +64,11 @@ func (o *owner) putLarge(ctx context.Context, r store.PutRequest) ([]store.Recei
 
 // fill receives the bytes that an upload lacks.
 func (o *owner) fill(ctx context.Context, p *partial, r store.PutRequest) error {
-	if err := o.h.uploads.take(ctx); err != nil {
+	leave, err := o.turn(ctx, o.h.lanes.uploads)
+	if err != nil {
 		return err
 	}
-	defer o.h.uploads.give()
+	defer leave()
 	if err := o.openPartial(p); err != nil {
 		return diskError(opPut, err)
 	}
@@ -183,7 +184,7 @@ func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root 
 	defer cancel()
 	defer context.AfterFunc(life, cancel)()
 	it := &item{r: r, claim: p.claim}
-	o.deliver(ctx, []*item{it}, o.heavyLane(), func(ctx context.Context, _ []*item) {
+	o.deliver(ctx, []*item{it}, o.h.lanes.heavy, func(ctx context.Context, _ []*item) {
 		it.receipts, it.err = o.adopt(ctx, p, it)
 	})
 	switch {
@@ -229,10 +230,11 @@ func (o *owner) adopt(ctx context.Context, p *partial, it *item) ([]store.Receip
 // putDirect hands the sender's bytes to the store as they come: nothing is left of it
 // when it is broken off.
 func (o *owner) putDirect(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
-	if err := o.h.uploads.take(ctx); err != nil {
+	leave, err := o.turn(ctx, o.h.lanes.uploads)
+	if err != nil {
 		return nil, err
 	}
-	defer o.h.uploads.give()
+	defer leave()
 	c, err := o.take(r.Reservation, r.Crate, r.Size)
 	if err != nil {
 		return nil, err

@@ -130,7 +130,13 @@ func (r *Reader) next() error {
 	i := r.offset / store.BlockSize
 	start := i * store.BlockSize
 	p := (*r.buf)[:store.BlockLen(r.c.Size, i)]
-	if err := r.fetch(p, i); err != nil {
+	done, err := turn(r.ctx)
+	if err != nil {
+		return Ended(r.op, r.c.ID, err)
+	}
+	err = r.fetch(p, i)
+	done()
+	if err != nil {
 		return err
 	}
 	r.ready = p[r.offset-start : min(int64(len(p)), r.end-start)]
@@ -192,7 +198,7 @@ func Prove(r *Reader, nonce store.Digest) (store.Digest, error) {
 	if err != nil {
 		return store.Digest{}, err // a key of another length, which the type excludes
 	}
-	if _, err := r.WriteTo(h); err != nil {
+	if _, err := r.WriteTo(pacedHash{r.ctx, h}); err != nil {
 		return store.Digest{}, err
 	}
 	var d store.Digest
