@@ -40,8 +40,9 @@ func (e *entrance) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, 
 	}
 	who, err := e.s.caller(c, info)
 	if err == nil {
-		if _, unknown := e.s.o.Service.Session(who.fingerprint, store.Token{}); unknown == nil && !who.conn.Claim(who.fingerprint) {
-			err = tooMany("connections")
+		who.conn.Greeted()
+		if _, unknown := e.s.o.Service.Session(who.fingerprint, store.Token{}); unknown == nil {
+			err = crowded(who.conn.Claim(who.fingerprint))
 		}
 	}
 	if err != nil {
@@ -82,15 +83,16 @@ func (s *Server) admit(ctx context.Context, _ *tap.Info) (context.Context, error
 	if err != nil {
 		return ctx, status.Error(codes.PermissionDenied, err.Error())
 	}
-	shares, of := s.calls, who.conn.Owner()
+	lanes, of := s.calls, who.conn.Owner()
 	if of == "" {
-		shares, of = s.knocks, who.conn.RemoteAddr().String()
+		lanes, of = s.knocks, who.conn.RemoteAddr().String()
 	}
-	if !shares.TryAcquire(of, 1) {
+	if !lanes.TryAcquire(of, 1) {
 		s.refusals.Warn("a caller has too many calls under way", logrus.Fields{"from": who.conn.RemoteAddr(), "fingerprint": who.fingerprint})
 		return ctx, status.Error(codes.Unavailable, "too many calls under way")
 	}
-	context.AfterFunc(ctx, func() { shares.Release(of, 1) }) // it ends with the call, whatever becomes of that
+	done := who.conn.Work()
+	context.AfterFunc(ctx, func() { lanes.Release(of, 1); done() }) // it ends with the call, whatever becomes of that
 	return ctx, nil
 }
 
@@ -121,8 +123,8 @@ func (s *Server) session(ctx context.Context) (wire.Session, *caller, error) {
 		s.refuse(who.conn.RemoteAddr(), who.fingerprint, err)
 	}
 	// He may have redeemed an invite on this very connection.
-	if err == nil && !who.conn.Claim(who.fingerprint) {
-		err = tooMany("connections")
+	if err == nil {
+		err = crowded(who.conn.Claim(who.fingerprint))
 	}
 	return session, who, err
 }
@@ -136,6 +138,10 @@ func denied() error {
 	return &store.Error{Kind: store.Denied, Op: "open a session", Hint: "redeem an invite of this peer first"}
 }
 
-func tooMany(what string) error {
-	return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: "too many " + what + " of this owner"}
+// crowded is the error of whoever gets no place; nil for nil.
+func crowded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: err.Error()}
 }

@@ -51,7 +51,7 @@ func (c *Client) incoming(op string, err error, trailer metadata.MD) error {
 	}
 	if v := trailer.Get(errorTrailer); len(v) == 1 {
 		var e wire.Error
-		if json.Unmarshal([]byte(v[0]), &e) == nil {
+		if wire.Decode([]byte(v[0]), &e) == nil {
 			return e.Err()
 		}
 	}

@@ -61,10 +61,7 @@ func (f *frame) read(k kind, message any) error {
 	if f.kind != k {
 		return malformed("a frame of kind %d instead of %d", f.kind, k)
 	}
-	if err := json.Unmarshal(f.head, message); err != nil {
-		return malformed("a head that is no message: %v", err)
-	}
-	return nil
+	return wire.Decode(f.head, message)
 }
 
 func malformed(format string, args ...any) error {

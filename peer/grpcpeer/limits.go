@@ -17,24 +17,29 @@ const (
 	// maxHeaders bounds the headers of a call, in bytes: they are held as long as it lasts.
 	maxHeaders = 8 << 10
 
-	// MaxConnections is how many connections of owners a server has at a time, by default;
-	// one owner has at most ConnectionsAnOwner of them: a vault uses one.
-	MaxConnections     = 128
-	ConnectionsAnOwner = 8
+	// What each owner is sure of, and what there is beside for whoever asks; see guard.Lanes.
+
+	// ConnectionsAnOwner and ConnectionsPool are how many connections of owners there are, by
+	// default: a vault uses one.
+	ConnectionsAnOwner = 2
+	ConnectionsPool    = 16
+	// CallsAnOwner and CallsPool are how many calls are under way; further ones are refused.
+	CallsAnOwner = 24
+	CallsPool    = 256
+	// PutsAnOwner and PutsPool are how many puts and batches are under way, with a Window each;
+	// further ones wait.
+	PutsAnOwner = 2
+	PutsPool    = 32
+	// MemoryAnOwner and MemoryPool are the bytes of batches that a server holds, by default.
+	MemoryAnOwner = 2 << 20
+	MemoryPool    = 64 << 20
 	// Strangers is how many connections there are of those who are not known, or not yet.
 	Strangers = 64
 	// MaxStreams is how many calls one connection may have under way, those included whose
 	// answer is not taken. A vault makes 64, and listens.
 	MaxStreams = 72
-	// CallsAtOnce is how many calls are under way over all owners, CallsAnOwner how many of
-	// one; further ones are refused.
-	CallsAtOnce  = 768
-	CallsAnOwner = 128
 	// strangerCalls is how many calls one connection of a stranger may have under way.
 	strangerCalls = 2
-	// BatchMemory bounds the content of batches that a server holds, in bytes, by default.
-	// One owner may have half of it.
-	BatchMemory = 256 << 20
 	// slowestBatch is the slowest sender of a batch that holds memory, in bytes a second.
 	slowestBatch = 64 << 10
 	// Window is how many bytes a server takes on a stream ahead of who reads it: with less, each
@@ -43,8 +48,8 @@ const (
 	Window = 1 << 20
 	// HastyMost is how many bytes a caller may send on calls of one connection that have not
 	// been answered in any way; with more, the connection is closed. 64 calls with a head of
-	// 64 KiB each have as much. HastyStranger is the same for one who is not known.
-	HastyMost     = 4 << 20
+	// 32 KiB each have as much. HastyStranger is the same for one who is not known.
+	HastyMost     = 2 << 20
 	HastyStranger = 512 << 10
 	// connectionWindow is the same for a connection. It bounds no memory, as gRPC gives it
 	// back before anything is read; so it is wide.

@@ -1,7 +1,6 @@
 package grpcpeer
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"sync"
@@ -89,6 +88,11 @@ func (s *Server) put(st grpc.ServerStream, session wire.Session) error {
 	if err != nil {
 		return err
 	}
+	leave, err := s.place(st)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	var send sync.Mutex
 	r.Source = &incomingSource{st: st, send: &send}
 	stop := alive(st, &send)
@@ -98,6 +102,19 @@ func (s *Server) put(st grpc.ServerStream, session wire.Session) error {
 		return err
 	}
 	return sendHead(st, wire.Receipts{Receipts: wire.FromReceipts(receipts)})
+}
+
+// place waits for one of the owner's places for what sends bulk bytes. Whoever takes several
+// takes a place first, then memory, then what the session takes.
+func (s *Server) place(st grpc.ServerStream) (leave func(), err error) {
+	who, err := callerOf(st.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.puts.Acquire(st.Context(), who.fingerprint, 1); err != nil {
+		return nil, err
+	}
+	return func() { s.puts.Release(who.fingerprint, 1) }, nil
 }
 
 // first reads the message that opens a stream.
@@ -153,57 +170,51 @@ func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	if err := first(st, &head); err != nil {
 		return err
 	}
-	total, err := head.Check()
-	if err != nil {
+	if _, err := head.Check(); err != nil {
 		return err
 	}
 	who, err := callerOf(st.Context())
 	if err != nil {
 		return err
 	}
-	if err := s.memory.Acquire(st.Context(), who.fingerprint, total); err != nil {
-		return err
-	}
-	defer s.memory.Release(who.fingerprint, total)
-	rs := make([]store.PutRequest, len(head.Crates))
-	content := make([]byte, total)
-	// Told only now, so that bytes are not sent before there is room for them.
-	begin, err := headFrame(kindBegin, wire.Begin{})
+	leave, err := s.place(st)
 	if err != nil {
 		return err
 	}
-	if err := st.SendMsg(begin); err != nil {
-		return err
-	}
-	until := time.Now().Add(wire.StallLimit + time.Duration(total/slowestBatch)*time.Second)
-	in := &body{recv: func() (*frame, error) { return receiveWithin(st, min(wire.StallLimit, time.Until(until))) }}
-	defer in.Close()
-	if _, err := io.ReadFull(in, content); err != nil {
-		return &store.Error{Kind: store.Unavailable, Op: "receive a batch", Err: err}
-	}
-	for i := range rs {
-		if rs[i], err = head.Crates[i].Request(); err != nil {
+	defer leave()
+	var send sync.Mutex
+	var until time.Time
+	begun := false
+	expect := func(bytes int64) error {
+		until = time.Now().Add(wire.StallLimit + time.Duration(bytes/slowestBatch)*time.Second)
+		if begun {
+			return nil
+		}
+		// Told only now, so that bytes are not sent before there is room for them.
+		begun = true
+		f, err := headFrame(kindBegin, wire.Begin{})
+		if err != nil {
 			return err
 		}
-		n := rs[i].Size
-		rs[i].Source, content = memorySource(content[:n:n]), content[n:]
+		send.Lock()
+		defer send.Unlock()
+		return st.SendMsg(f)
 	}
-	var send sync.Mutex
-	stop := alive(st, &send)
-	results := session.PutBatch(st.Context(), rs)
-	stop()
+	room := func(ctx context.Context, least, most int64) (int64, func(), error) {
+		n, err := s.o.Memory.AcquireSome(ctx, who.fingerprint, least, most)
+		return n, func() { s.o.Memory.Release(who.fingerprint, n) }, err
+	}
+	put := func(ctx context.Context, rs []store.PutRequest) []store.PutResult {
+		defer alive(st, &send)()
+		return session.PutBatch(ctx, rs)
+	}
+	in := &body{recv: func() (*frame, error) { return receiveWithin(st, min(wire.StallLimit, time.Until(until))) }}
+	defer in.Close()
+	results, err := wire.ReceiveBatch(st.Context(), &head, in, room, expect, put)
+	if err != nil {
+		return err
+	}
 	return sendHead(st, wire.FromResults(results))
-}
-
-// memorySource is content in memory.
-type memorySource []byte
-
-// OpenAt never fails within the content.
-func (m memorySource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
-	if offset < 0 || offset > int64(len(m)) {
-		return nil, malformed("an offset of %d in %d bytes", offset, len(m))
-	}
-	return io.NopCloser(bytes.NewReader(m[offset:])), nil
 }
 
 // read sends a range of a crate. The first frame says that it is there.
@@ -250,5 +261,10 @@ func (s *Server) events(st grpc.ServerStream, session wire.Session) error {
 	if err := first(st, &after); err != nil {
 		return err
 	}
+	who, err := callerOf(st.Context())
+	if err != nil {
+		return err
+	}
+	defer who.conn.Listen()()
 	return session.Events(st.Context(), after, func(e wire.Event) error { return sendHead(st, e) })
 }

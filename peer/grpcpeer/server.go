@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -16,6 +17,7 @@ import (
 
 	"stasis/peer/guard"
 	"stasis/peer/wire"
+	"stasis/store"
 )
 
 // Options of a Server. Service, TLS and Fingerprint must be given.
@@ -26,10 +28,9 @@ type Options struct {
 	TLS         *tls.Config
 	Fingerprint func(*x509.Certificate) string
 	Log         logrus.FieldLogger
-	// Connections and Memory bound how many connections of owners there are at a time and the
-	// content of batches, in bytes; 0 means MaxConnections and BatchMemory.
-	Connections int
-	Memory      int64
+	// Connections are the places of owners' connections, the server's alone, and Memory the bytes of
+	// the content of batches, which it may share. nil means those that limits.go has.
+	Connections, Memory *guard.Lanes
 }
 
 // Server serves a wire.Service.
@@ -38,26 +39,25 @@ type Server struct {
 	grpc     *grpc.Server
 	door     *guard.Door
 	refusals guard.Refusals
-	memory   *guard.Shares // bytes
-	calls    *guard.Shares // of owners
-	knocks   *guard.Shares // calls of strangers, by their address and port
+	puts     *guard.Lanes // under way, batches too
+	calls    *guard.Lanes // of owners
+	knocks   *guard.Lanes // calls of strangers, by their address and port
 }
 
 // NewServer makes a server. Serve runs it.
 func NewServer(o Options) *Server {
-	if o.Connections == 0 {
-		o.Connections = MaxConnections
+	if o.Connections == nil {
+		o.Connections = lanes(ConnectionsAnOwner, ConnectionsPool)
 	}
-	if o.Memory == 0 {
-		o.Memory = BatchMemory
+	if o.Memory == nil {
+		o.Memory = lanes(MemoryAnOwner, MemoryPool)
 	}
 	if o.Log == nil {
 		o.Log = logrus.StandardLogger()
 	}
-	o.Memory = max(o.Memory, wire.MaxBatchBytes)
-	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, memory: guard.NewShares(o.Memory, max(o.Memory/2, wire.MaxBatchBytes)),
-		calls: guard.NewShares(CallsAtOnce, CallsAnOwner), knocks: guard.NewShares(Strangers*strangerCalls, strangerCalls)}
-	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: min(o.Connections, ConnectionsAnOwner), Strangers: Strangers, Refusals: &s.refusals})
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, puts: lanes(PutsAnOwner, PutsPool), calls: lanes(CallsAnOwner, CallsPool),
+		knocks: guard.NewLanes(Strangers*strangerCalls, strangerCalls, Strangers)}
+	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, Strangers: Strangers, Refusals: &s.refusals, Known: s.known})
 	s.grpc = grpc.NewServer(
 		grpc.Creds(&entrance{credentials.NewTLS(o.TLS), s}), grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(MaxRequest), grpc.MaxSendMsgSize(maxFrame),
 		grpc.MaxConcurrentStreams(MaxStreams), grpc.StaticStreamWindowSize(Window), grpc.StaticConnWindowSize(connectionWindow),
@@ -67,6 +67,16 @@ func NewServer(o Options) *Server {
 	)
 	s.grpc.RegisterService(description(), s)
 	return s
+}
+
+func lanes(anOwner, pool int64) *guard.Lanes {
+	return guard.NewLanes(anOwner*guard.Owners+pool, anOwner, guard.Owners)
+}
+
+// known reports whether one who came in as an owner is one still.
+func (s *Server) known(fingerprint string) bool {
+	_, err := s.o.Service.Session(fingerprint, store.Token{})
+	return !errors.Is(err, store.Denied)
 }
 
 // Serve serves a listener until Close or Drain.

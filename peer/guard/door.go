@@ -158,6 +158,20 @@ func (d *Door) Inside() (owners, strangers int) {
 	return owners, d.waiting
 }
 
+// Working is how many connections of owners have something under way.
+func (d *Door) Working() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, of := range d.inside {
+		for c := range of {
+			if c.work > 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // enter counts a stranger. Another one may have to go.
 func (d *Door) enter(c net.Conn) *Conn {
 	in := &Conn{Conn: c, d: d, address: addressOf(c)}

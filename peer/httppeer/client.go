@@ -163,7 +163,7 @@ func (c *Client) read(ctx context.Context, op string, resp *http.Response, out a
 	if err != nil {
 		return c.failed(ctx, op, err)
 	}
-	if len(text) > wire.MaxHead || json.Unmarshal(text, out) != nil {
+	if len(text) > wire.MaxHead || wire.Decode(text, out) != nil {
 		return &store.Error{Kind: store.Invalid, Op: op, Subject: "at " + c.o.Address, Detail: "its answer is not the JSON of this resource"}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -240,7 +239,7 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 		silence.Stop()
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			var e wire.Event
-			if json.Unmarshal(line, &e) != nil {
+			if wire.Decode(line, &e) != nil {
 				return malformed("an event that is not its JSON: %.100q", line)
 			}
 			if e, err = wire.CheckEvent(e); err != nil {

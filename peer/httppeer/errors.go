@@ -69,7 +69,7 @@ func writeEscaped(b *strings.Builder, r rune) {
 // parseError reads an error that travelled; nil if it is none.
 func parseError(text []byte) error {
 	var e wire.Error
-	if json.Unmarshal(text, &e) != nil || e.Kind == "" {
+	if wire.Decode(text, &e) != nil || e.Kind == "" {
 		return nil
 	}
 	return e.Err()

@@ -1,12 +1,14 @@
 package httppeer
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"stasis/peer/guard"
 	"stasis/peer/wire"
 	"stasis/store"
 )
@@ -17,6 +19,7 @@ type exchange struct {
 	w           http.ResponseWriter
 	r           *http.Request
 	control     *http.ResponseController
+	conn        *guard.Conn // nil where the server did not make the listener
 	fingerprint string
 	session     wire.Session // nil only where an invite is redeemed
 	stranger    bool         // the connection is closed afterwards
@@ -79,18 +82,19 @@ func (x *exchange) message(into any, most int64) error {
 	case int64(len(text)) > most:
 		return malformed("more than %d bytes of JSON", most)
 	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return malformed("the body is not the JSON of this resource: %v", err)
-	}
-	return nil
+	return wire.Decode(text, into)
 }
 
-// remember takes memory for so many bytes, of the owner's part and of the whole.
+// remember takes memory of the owner's lane for so many bytes.
 func (x *exchange) remember(bytes int64) (forget func(), err error) {
-	if err := x.s.memory.Acquire(x.r.Context(), x.fingerprint, bytes); err != nil {
-		return nil, err
-	}
-	return func() { x.s.memory.Release(x.fingerprint, bytes) }, nil
+	_, forget, err = x.room(x.r.Context(), bytes, bytes)
+	return forget, err
+}
+
+// room is remember for whoever can do with less.
+func (x *exchange) room(ctx context.Context, least, most int64) (n int64, forget func(), err error) {
+	n, err = x.s.o.Memory.AcquireSome(ctx, x.fingerprint, least, most)
+	return n, func() { x.s.o.Memory.Release(x.fingerprint, n) }, err
 }
 
 // crate is the id in the path.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"stasis/peer/guard"
 	"stasis/peer/identity"
 	"stasis/peer/wire"
 	"stasis/peer/wiretest"
@@ -268,9 +269,9 @@ func (s crowded) PutBatch(ctx context.Context, rs []store.PutRequest) []store.Pu
 // Batches wait for memory rather than take more than there is.
 func TestMemoryIsBounded(t *testing.T) {
 	service := crowded{now: new(atomic.Int64), most: new(atomic.Int64)}
-	_, c := serveAny(t, Options{Service: service, Memory: 1}, nil) // the least there is: one batch of 32 MiB
+	_, c := serveAny(t, Options{Service: service, Memory: guard.NewLanes(4<<20, 1<<20, 2)}, nil) // one owner has 3 MiB
 	var done sync.WaitGroup
-	for range 24 {
+	for range 24 { // of 7 MiB each
 		done.Go(func() {
 			rs := make([]store.PutRequest, 7)
 			for i := range rs {
@@ -284,19 +285,19 @@ func TestMemoryIsBounded(t *testing.T) {
 		})
 	}
 	done.Wait()
-	if most := service.most.Load(); most > 4 || most < 1 {
-		t.Errorf("%d batches of 7 MiB at a time in 32 MiB", most)
+	if most := service.most.Load(); most > 3 || most < 1 {
+		t.Errorf("%d parts of batches, of 1 MiB at least, at a time in 3 MiB", most)
 	}
 }
 
-// One owner does not get all connections.
+// One owner does not get all connections. Those on which nothing is under way make room.
 func TestConnectionsAreBounded(t *testing.T) {
-	s, c := serveAny(t, Options{Service: sink{}, Connections: 8}, nil)
+	s, c := serveAny(t, Options{Service: sink{}, Connections: guard.NewLanes(6, 2, 2)}, nil)
 	var open []*tls.Conn
-	ask := func() int {
+	ask := func(path string) int {
 		conn := raw(t, c.o.Address, c.o.TLS)
 		open = append(open, conn)
-		if _, err := io.WriteString(conn, "GET /v1/alive HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -305,14 +306,25 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}
 		return resp.StatusCode
 	}
-	for i := range 6 {
-		want := http.StatusNoContent
-		if i >= 4 {
-			want = http.StatusServiceUnavailable
+	for range 7 {
+		if code := ask("/v1/alive"); code != http.StatusNoContent {
+			t.Errorf("beside connections that only lie there: %d", code)
 		}
-		if code := ask(); code != want {
-			t.Errorf("connection %d: %d, want %d", i, code, want)
+	}
+	for i := range 5 { // a put that is never sent takes its connection
+		conn := raw(t, c.o.Address, c.o.TLS)
+		open = append(open, conn)
+		if _, err := io.WriteString(conn, "POST /v1/fence HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"); err != nil {
+			t.Fatal(err)
 		}
+		for deadline := time.Now().Add(10 * time.Second); i < 4 && s.door.Working() < i+1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("request %d is not under way", i)
+			}
+		}
+	}
+	if code := ask("/v1/alive"); code != http.StatusServiceUnavailable {
+		t.Errorf("beside requests under way: %d", code)
 	}
 	for _, conn := range open {
 		conn.Close()
@@ -326,7 +338,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Fatalf("%d connections of owners and %d of strangers are counted, none is open", owners, strangers)
 		}
 	}
-	if code := ask(); code != http.StatusNoContent {
+	if code := ask("/v1/alive"); code != http.StatusNoContent {
 		t.Errorf("afterwards: %d", code)
 	}
 }

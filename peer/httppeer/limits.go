@@ -7,14 +7,17 @@ import (
 )
 
 const (
-	// MaxConnections is how many connections of owners a server has at a time, by default;
-	// one owner has at most half of them.
-	MaxConnections = 256
+	// ConnectionsAnOwner and ConnectionsPool are how many connections of owners there are, by
+	// default: what each is sure of, and what there is beside for whoever asks; see guard.Lanes.
+	// A vault uses one for each call that is under way, one to listen, and one to ask.
+	ConnectionsAnOwner = 4
+	ConnectionsPool    = 128
+	// MemoryAnOwner and MemoryPool are the bytes that a server holds of requests, by default:
+	// of batches, and of long messages.
+	MemoryAnOwner = 2 << 20
+	MemoryPool    = 64 << 20
 	// Strangers is how many connections there are of those who are not known, or not yet.
 	Strangers = 128
-	// BatchMemory bounds what a server holds of requests, in bytes, by default: batches with
-	// their content, and long messages. One owner may have half of it.
-	BatchMemory = 256 << 20
 	// maxHeader is the most bytes in the header of a request, maxAnswerHeader in that of an
 	// answer.
 	maxHeader       = 16 << 10

@@ -2,9 +2,7 @@ package httppeer
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -210,67 +208,51 @@ func giveUp(x *exchange) error {
 	return x.done()
 }
 
-// batch receives many small crates, into memory that is bounded over all callers.
+// batch receives many small crates, as much at a time as there is memory for.
 func batch(x *exchange) error {
-	ctx := x.r.Context()
 	forget, err := x.remember(maxBatchHead)
 	if err != nil {
 		return err
 	}
-	defer forget()
-	body := bufio.NewReaderSize(bounded{x, time.Now().Add(wire.StallLimit)}, maxBatchHead)
-	head, total, err := readBatchHead(body)
+	from := &bounded{x: x, until: time.Now().Add(wire.StallLimit)}
+	in := bufio.NewReader(from)
+	head, err := readBatchHead(in)
+	forget() // nobody waits for memory while he holds some
 	if err != nil {
 		return err
 	}
-	forgetAll, err := x.remember(total)
+	expect := func(n int64) error {
+		from.until = time.Now().Add(wire.StallLimit + time.Duration(n/slowestBatch)*time.Second)
+		return nil
+	}
+	results, err := wire.ReceiveBatch(x.r.Context(), &head, in, x.room, expect, x.session.PutBatch)
 	if err != nil {
 		return err
 	}
-	defer forgetAll()
-	text := make([]byte, total)
-	until := time.Now().Add(wire.StallLimit + time.Duration(total/slowestBatch)*time.Second)
-	rest := io.MultiReader(io.LimitReader(body, int64(body.Buffered())), bounded{x, until})
-	if _, err := io.ReadFull(rest, text); err != nil {
-		return &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
-	}
-	if n, err := io.ReadFull(rest, make([]byte, 1)); n > 0 || err != io.EOF {
+	from.until = time.Now().Add(wire.StallLimit)
+	if n, err := io.ReadFull(in, make([]byte, 1)); n > 0 || err != io.EOF {
 		return malformed("a batch has more bytes than its crates")
 	}
-	rs := make([]store.PutRequest, len(head.Crates))
-	for i := range rs {
-		if rs[i], err = head.Crates[i].Request(); err != nil {
-			return err
-		}
-		n := rs[i].Size
-		rs[i].Source, text = memorySource(text[:n:n]), text[n:]
-	}
-	return x.answer(http.StatusOK, wire.FromResults(x.session.PutBatch(ctx, rs)))
+	return x.answer(http.StatusOK, wire.FromResults(results))
 }
 
 // readBatchHead reads the line before the content of a batch.
-func readBatchHead(body *bufio.Reader) (head wire.Batch, total int64, err error) {
-	line, err := body.ReadSlice('\n')
-	switch {
-	case errors.Is(err, bufio.ErrBufferFull), err == io.EOF:
-		return head, 0, malformed("a batch begins with a line of JSON, %d bytes at most", maxBatchHead)
-	case err != nil:
-		return head, 0, &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
+func readBatchHead(in *bufio.Reader) (head wire.Batch, err error) {
+	var line []byte
+	for more := true; more; {
+		part, err := in.ReadSlice('\n')
+		more = errors.Is(err, bufio.ErrBufferFull)
+		switch {
+		case len(line)+len(part) > maxBatchHead, err == io.EOF:
+			return head, malformed("a batch begins with a line of JSON, %d bytes at most", maxBatchHead)
+		case err != nil && !more:
+			return head, &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
+		}
+		line = append(line, part...)
 	}
-	if err := json.Unmarshal(line, &head); err != nil {
-		return head, 0, malformed("the first line of a batch is not its JSON: %v", err)
+	if err := wire.Decode(line, &head); err != nil {
+		return head, err
 	}
-	total, err = head.Check()
-	return head, total, err
-}
-
-// memorySource is content in memory.
-type memorySource []byte
-
-// OpenAt never fails within the content.
-func (m memorySource) OpenAt(_ context.Context, offset int64) (io.ReadCloser, error) {
-	if offset < 0 || offset > int64(len(m)) {
-		return nil, malformed("an offset of %d in %d bytes", offset, len(m))
-	}
-	return io.NopCloser(bytes.NewReader(m[offset:])), nil
+	_, err = head.Check()
+	return head, err
 }

@@ -121,6 +121,9 @@ func events(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if x.conn != nil {
+		defer x.conn.Listen()()
+	}
 	ctx, cancel := context.WithCancel(x.r.Context())
 	defer cancel()
 	defer context.AfterFunc(x.s.draining, cancel)()

@@ -28,10 +28,9 @@ type Options struct {
 	TLS         *tls.Config
 	Fingerprint func(*x509.Certificate) string
 	Log         logrus.FieldLogger
-	// Connections and Memory bound how many connections of owners there are at a time and the
-	// content of batches, in bytes; 0 means MaxConnections and BatchMemory.
-	Connections int
-	Memory      int64
+	// Connections are the places of owners' connections, the server's alone, and Memory the bytes of
+	// batches and of long messages, which it may share. nil means those that limits.go has.
+	Connections, Memory *guard.Lanes
 }
 
 // Server serves a wire.Service.
@@ -41,7 +40,6 @@ type Server struct {
 	mux      *http.ServeMux
 	door     *guard.Door
 	refusals guard.Refusals
-	memory   *guard.Shares // bytes
 	// draining ends what would go on for ever, ended all there is.
 	draining, ended context.Context
 	drain, end      context.CancelFunc
@@ -53,19 +51,17 @@ type Server struct {
 
 // NewServer makes a server. Serve runs it.
 func NewServer(o Options) *Server {
-	if o.Connections == 0 {
-		o.Connections = MaxConnections
+	if o.Connections == nil {
+		o.Connections = lanes(ConnectionsAnOwner, ConnectionsPool)
 	}
-	if o.Memory == 0 {
-		o.Memory = BatchMemory
+	if o.Memory == nil {
+		o.Memory = lanes(MemoryAnOwner, MemoryPool)
 	}
 	if o.Log == nil {
 		o.Log = logrus.StandardLogger()
 	}
-	least := int64(wire.MaxBatchBytes + maxBatchHead)
-	o.Memory = max(o.Memory, least)
-	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, memory: guard.NewShares(o.Memory, max(o.Memory/2, least))}
-	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, AnOwner: max(1, o.Connections/2), Strangers: Strangers, Refusals: &s.refusals})
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}}
+	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, Strangers: Strangers, Refusals: &s.refusals, Known: s.known})
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.mux = s.routes()
@@ -77,6 +73,16 @@ func NewServer(o Options) *Server {
 		ErrorLog: log.New(logWriter{&s.refusals}, "", 0),
 	}
 	return s
+}
+
+func lanes(anOwner, pool int64) *guard.Lanes {
+	return guard.NewLanes(anOwner*guard.Owners+pool, anOwner, guard.Owners)
+}
+
+// known reports whether one whose connection this is as an owner is one still.
+func (s *Server) known(fingerprint string) bool {
+	_, err := s.o.Service.Session(fingerprint, store.Token{})
+	return !errors.Is(err, store.Denied)
 }
 
 // Serve serves a listener until Close or Drain.
@@ -140,6 +146,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.busy.Done()
 	defer x.recovered()
+	if c, ok := r.Context().Value(connKey{}).(*guard.Conn); ok {
+		x.conn = c
+		c.Greeted()
+		defer c.Work()()
+	}
 	x.expectBody()
 	if err := s.admit(x); err != nil {
 		x.fail(err)
@@ -174,9 +185,11 @@ func (s *Server) admit(x *exchange) error {
 		x.refused(err)
 		return err
 	}
-	if c, ok := x.r.Context().Value(connKey{}).(*guard.Conn); ok && !c.Claim(x.fingerprint) {
-		x.stranger = true
-		return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: "too many connections of this owner"}
+	if x.conn != nil {
+		if err := x.conn.Claim(x.fingerprint); err != nil {
+			x.stranger = true
+			return &store.Error{Kind: store.Unavailable, Op: "open a session", Detail: err.Error()}
+		}
 	}
 	x.session = session
 	return nil

@@ -123,9 +123,10 @@ func StoreReceipts(in []Receipt) ([]store.Receipt, error) {
 	out := make([]store.Receipt, len(in))
 	for i, r := range in {
 		sums := store.Checksums{Size: r.Sums.Size}
-		if len(r.Sums.Blocks)%store.DigestSize != 0 || len(r.Address) > MaxText || len(r.Fingerprint) > MaxText {
+		if r.Sums.Size < 0 || r.Sums.Size > store.MaxCrate<<1 || int64(len(r.Sums.Blocks)) != store.Blocks(r.Sums.Size)*store.DigestSize || len(r.Address) > MaxText || len(r.Fingerprint) > MaxText {
 			return nil, invalid("a receipt", "a field has a wrong length")
 		}
+		sums.Blocks = make([]store.Digest, 0, len(r.Sums.Blocks)/store.DigestSize)
 		for b := r.Sums.Blocks; len(b) > 0; b = b[store.DigestSize:] {
 			sums.Blocks = append(sums.Blocks, store.Digest(b[:store.DigestSize]))
 		}

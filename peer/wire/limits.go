@@ -35,6 +35,8 @@ const (
 	MaxIDs = 1024
 	// MaxTokens is the most tokens a Fence may name, the latest: 144 KiB of JSON.
 	MaxTokens = 4096
+	// maxDepth is how deep a message may be nested.
+	maxDepth = 16
 	// MaxCursor is the longest cursor of a listing, in bytes.
 	MaxCursor = 256
 	// MaxText is the longest text in a message, in bytes.

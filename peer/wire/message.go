@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/json"
 	"time"
 
 	"stasis/store"
@@ -90,16 +88,6 @@ type Receipts struct {
 // Batch opens an exchange of small crates: the bytes of all follow one another in order.
 type Batch struct {
 	Crates []PutHead `json:"crates"`
-}
-
-// UnmarshalJSON refuses a batch of too many crates before it makes them: there are 30 bytes
-// of memory to each byte of `[{},{},...`.
-func (b *Batch) UnmarshalJSON(text []byte) error {
-	if n := bytes.Count(text, []byte("{")) - 1; n > MaxBatchCrates {
-		return invalid("a batch", "%d crates, the most is %d", n, MaxBatchCrates)
-	}
-	type plain Batch
-	return json.Unmarshal(text, (*plain)(b))
 }
 
 // BatchResult is the outcome for one crate: receipts or an error.

@@ -19,13 +19,10 @@ import "time"
 const (
 	// openLimit bounds one attempt to open the node.
 	openLimit = 30 * time.Second
-	// grpcConnections and httpConnections are how many connections owners have at a time; of
-	// gRPC one owner has 8, of HTTP half.
-	grpcConnections = 128
-	httpConnections = 256
-	// batchMemory bounds the content of batches that each protocol's server holds, in bytes;
-	// one owner has half.
-	batchMemory = 128 << 20
+	// memoryAnOwner and memoryPool are the bytes of batches and of long messages that the servers
+	// of both protocols hold together; see guard.Lanes.
+	memoryAnOwner = 2 << 20
+	memoryPool    = 64 << 20
 	// glanceLimit is how long the node's answer is waited for by a person who asks.
 	glanceLimit = 3 * time.Second
 	// glancePoll is how often it is tried where the node is being opened.

@@ -12,6 +12,7 @@ import (
 
 	"stasis/cmd/internal/config"
 	"stasis/peer/grpcpeer"
+	"stasis/peer/guard"
 	"stasis/peer/httppeer"
 	"stasis/peer/identity"
 	"stasis/peer/invite"
@@ -45,6 +46,7 @@ func (p *Peer) Serve(grpc, http string, failed func(error)) ([]Served, error) {
 	if err != nil {
 		return nil, err
 	}
+	memory := guard.NewLanes(memoryAnOwner*guard.Owners+memoryPool, memoryAnOwner, guard.Owners)
 	var served []Served
 	var listeners []net.Listener
 	for _, s := range []Served{{config.KindGRPC, grpc}, {config.KindHTTP, http}} {
@@ -62,11 +64,9 @@ func (p *Peer) Serve(grpc, http string, failed func(error)) ([]Served, error) {
 		s.Address = l.Addr().String()
 		r := running{Served: s}
 		if s.Protocol == config.KindGRPC {
-			r.server = grpcpeer.NewServer(grpcpeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log,
-				Connections: grpcConnections, Memory: batchMemory})
+			r.server = grpcpeer.NewServer(grpcpeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log, Memory: memory})
 		} else {
-			r.server = httppeer.NewServer(httppeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log,
-				Connections: httpConnections, Memory: batchMemory})
+			r.server = httppeer.NewServer(httppeer.Options{Service: &p.keeper.gate, TLS: tls, Fingerprint: identity.FingerprintOf, Log: p.log, Memory: memory})
 		}
 		p.servers, listeners, served = append(p.servers, r), append(listeners, l), append(served, s)
 	}
