@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/peer/grpcpeer"
-	"stasis/peer/host"
 	"stasis/peer/wire"
 	"stasis/store"
 )
@@ -337,7 +336,7 @@ func fillPuts(size int) func(context.Context, *siege, net.Conn, int) error {
 	return func(ctx context.Context, s *siege, c net.Conn, _ int) error {
 		return s.fill(ctx, c, size, "Put", func(n int) []byte {
 			head := message(wire.PutHead{Reservation: s.grant, Crate: store.NewCrateID(), Size: 2 << 20})
-			if n < host.LargeAnOwner {
+			if n < grpcpeer.PutsAnOwner+grpcpeer.PutsPool {
 				return head
 			}
 			return append(append(head, announced(grpcpeer.MaxRequest, []byte{2, 0, 0, 0, 0})...), s.zeros...)

@@ -28,28 +28,30 @@ const (
 	// there is of a call beside content: headers, a stack, what gRPC keeps.
 	aConnection = 80 << 10
 	aCall       = 24 << 10
-	// Half of the connections over HTTP are one owner's.
-	httpAnOwner = httppeer.MaxConnections / 2
+	// httpAnOwner, grpcAnOwner and callsAnOwner are how many connections and calls one owner can
+	// have: what he is sure of, and what there is beside.
+	httpAnOwner  = httppeer.ConnectionsAnOwner + httppeer.ConnectionsPool
+	grpcAnOwner  = grpcpeer.ConnectionsAnOwner + grpcpeer.ConnectionsPool
+	callsAnOwner = grpcpeer.CallsAnOwner + grpcpeer.CallsPool
 	// ofStrangers: each may make two calls over gRPC at once, which bring a request, and may send
 	// some bytes unasked.
 	ofStrangers = httppeer.Strangers*aConnection + grpcpeer.Strangers*(aConnection+2*(grpcpeer.MaxRequest+aCall)+grpcpeer.HastyStranger)
 	// inPlaces is what an owner's connections take by being there, what comes unasked on those of
 	// gRPC, and a window for each put that is read.
-	inPlaces = httpAnOwner*aConnection + grpcpeer.ConnectionsAnOwner*(aConnection+grpcpeer.MaxStreams*aCall+grpcpeer.HastyMost) +
-		(host.LargeAnOwner+host.SmallAnOwner)*grpcpeer.Window
-	// inCalls is what an owner's calls bring or are being given.
-	inCalls = grpcpeer.CallsAnOwner*(grpcpeer.MaxRequest+wire.DataSize) + httpAnOwner*wire.DataSize
-	// inBatches is an owner's part, half, of the 128 MiB that each protocol's server of
-	// stasis-peer has for batches and long messages.
-	inBatches = 2 * (128 << 20) / 2
+	inPlaces = httpAnOwner*aConnection + grpcAnOwner*(aConnection+grpcpeer.HastyMost) + callsAnOwner*aCall +
+		(grpcpeer.PutsAnOwner+grpcpeer.PutsPool)*grpcpeer.Window
+	// inCalls is what an owner's calls are being given.
+	inCalls = (callsAnOwner+httpAnOwner)*wire.DataSize + (host.ReadersAnOwner+host.ReadersPool)*(store.BlockSize+wire.DataSize)
+	// inBatches is what an owner can have of the memory for batches and long messages.
+	inBatches = httppeer.MemoryAnOwner + httppeer.MemoryPool
 	// inStore is what the host holds for an owner: small crates, and a chunk of 256 KiB for
 	// each large one.
-	inStore = host.MemoryAnOwner + host.LargeAnOwner*(256<<10)
+	inStore = host.MemoryAnOwner + host.MemoryPool + (host.UploadsAnOwner+host.UploadsPool)*(256<<10)
 	// garbage: Go's collector lets as much gather as there is; slack is for what it needs
 	// itself, and what the attacks before left to be collected.
 	garbage = 2
 	slack   = 32 << 20
-	// mostOfAll is what no attack may bring a peer to grow by: 0.8 GiB.
+	// mostOfAll is what no attack of one owner may bring a peer to grow by.
 	mostOfAll = garbage*(ofStrangers+inPlaces+inCalls+inBatches+inStore) + slack
 )
 
@@ -222,7 +224,7 @@ func (s *siege) endure(t *testing.T, a attack, good map[string]*owner) {
 	}
 	places := httppeer.Strangers + grpcpeer.Strangers + otherSockets
 	if a.as == invited {
-		places += httpAnOwner + grpcpeer.ConnectionsAnOwner
+		places += httpAnOwner + grpcAnOwner
 	}
 	if sockets > before.Sockets+places {
 		t.Errorf("%d connections at a time, want at most %d", sockets-before.Sockets, places)
@@ -266,7 +268,7 @@ func (s *siege) attack(ctx context.Context, all *sync.WaitGroup, a attack, count
 		}
 		count := count
 		if a.share && w.address == s.p.GRPC {
-			count = grpcpeer.ConnectionsAnOwner
+			count = grpcAnOwner
 		}
 		all.Go(func() {
 			defer close(pace)

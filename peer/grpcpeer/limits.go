@@ -22,17 +22,17 @@ const (
 	// ConnectionsAnOwner and ConnectionsPool are how many connections of owners there are, by
 	// default: a vault uses one.
 	ConnectionsAnOwner = 2
-	ConnectionsPool    = 16
+	ConnectionsPool    = 8
 	// CallsAnOwner and CallsPool are how many calls are under way; further ones are refused.
 	CallsAnOwner = 24
-	CallsPool    = 256
+	CallsPool    = 128
 	// PutsAnOwner and PutsPool are how many puts and batches are under way, with a Window each;
 	// further ones wait.
 	PutsAnOwner = 2
-	PutsPool    = 32
+	PutsPool    = 24
 	// MemoryAnOwner and MemoryPool are the bytes of batches that a server holds, by default.
 	MemoryAnOwner = 2 << 20
-	MemoryPool    = 64 << 20
+	MemoryPool    = 32 << 20
 	// Strangers is how many connections there are of those who are not known, or not yet.
 	Strangers = 64
 	// MaxStreams is how many calls one connection may have under way, those included whose

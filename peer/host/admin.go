@@ -219,7 +219,8 @@ func (h *Host) Revoke(ctx context.Context, id store.OwnerID) error {
 	return nil
 }
 
-// shutOut ends what a revoked owner holds beside its crates.
+// shutOut ends what a revoked owner holds beside its crates. A call that was let in before and
+// has not heard yet may leave something behind: the tending shuts the owner out again.
 func (o *owner) shutOut(ctx context.Context) {
 	o.mu.Lock()
 	ids := make([]store.ReservationID, 0, len(o.leases))
@@ -229,9 +230,11 @@ func (o *owner) shutOut(ctx context.Context) {
 	o.mu.Unlock()
 	for _, id := range ids {
 		if err := o.release(ctx, id); err != nil {
-			o.h.log.WithError(err).Warn("a reservation of a revoked owner could not be ended; it lapses with its lease")
+			o.h.log.WithError(err).Warn("a reservation of a revoked owner could not be ended; it is tried again")
 		}
 	}
+	o.dropPartials(func(*partial) bool { return true })
+	o.events.forget()
 }
 
 // Forget discards all crates of a revoked owner; Conflict if it is not revoked. It may

@@ -36,6 +36,16 @@ func (r *ring) add(e wire.Event) {
 	r.changed = make(chan struct{})
 }
 
+// forget drops all events. Whoever comes back finds a gap.
+func (r *ring) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.events) > 0 {
+		r.last++ // a cursor at the end would find none
+		r.events = nil
+	}
+}
+
 // end ends all that follow.
 func (r *ring) end() {
 	r.mu.Lock()

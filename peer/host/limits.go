@@ -39,7 +39,7 @@ const (
 
 	// MemoryAnOwner and MemoryPool are the bytes of small crates in memory.
 	MemoryAnOwner = 2 << 20
-	MemoryPool    = 64 << 20
+	MemoryPool    = 32 << 20
 	// UploadsAnOwner and UploadsPool are how many large crates are received at once, with a
 	// chunk of memory each.
 	UploadsAnOwner = 4
@@ -47,7 +47,7 @@ const (
 	// ReadersAnOwner and ReadersPool are how many crates are read or verified at once, with a
 	// block of memory each.
 	ReadersAnOwner = 2
-	ReadersPool    = 64
+	ReadersPool    = 48
 	// BriefAnOwner and BriefPool are how many calls at once are worked on that only change or
 	// ask for records.
 	BriefAnOwner = 1

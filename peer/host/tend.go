@@ -56,6 +56,9 @@ func (o *owner) tend() {
 	if err := o.remirror(ctx); err != nil {
 		log.WithError(err).Warn("reservations could not be brought in step with the store; it is tried again")
 	}
+	if o.revoked() {
+		o.shutOut(ctx)
+	}
 	now := o.h.o.Clock.Boot()
 	o.dropPartials(func(p *partial) bool { return now-p.rested > PartialKept })
 	for _, id := range o.overdue() {

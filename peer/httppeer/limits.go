@@ -15,7 +15,7 @@ const (
 	// MemoryAnOwner and MemoryPool are the bytes that a server holds of requests, by default:
 	// of batches, and of long messages.
 	MemoryAnOwner = 2 << 20
-	MemoryPool    = 64 << 20
+	MemoryPool    = 32 << 20
 	// Strangers is how many connections there are of those who are not known, or not yet.
 	Strangers = 128
 	// maxHeader is the most bytes in the header of a request, maxAnswerHeader in that of an

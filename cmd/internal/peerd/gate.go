@@ -13,6 +13,9 @@ import (
 type gate struct {
 	mu   sync.RWMutex
 	host *host.Host
+	// revoked are the owners that were revoked in the ledger while there was no host, by
+	// fingerprint: one that was being opened may not know.
+	revoked map[string]store.OwnerID
 }
 
 var _ wire.Service = (*gate)(nil)
@@ -29,10 +32,51 @@ func (g *gate) set(h *host.Host) {
 	g.host = h
 }
 
+// let opens the gate to a host, once it knows of all who were revoked meanwhile.
+func (g *gate) let(ctx context.Context, h *host.Host) error {
+	for {
+		g.mu.Lock()
+		if len(g.revoked) == 0 {
+			g.host = h
+			g.mu.Unlock()
+			return nil
+		}
+		pending := g.revoked
+		g.revoked = nil
+		g.mu.Unlock()
+		for fingerprint, id := range pending {
+			if err := h.Revoke(ctx, id); err != nil {
+				g.shut(fingerprint, id)
+				return err
+			}
+		}
+	}
+}
+
+// shut keeps an owner out who was revoked in the ledger; it returns the host that has to be told,
+// if there is one by now.
+func (g *gate) shut(fingerprint string, id store.OwnerID) *host.Host {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.host == nil {
+		if g.revoked == nil {
+			g.revoked = make(map[string]store.OwnerID)
+		}
+		g.revoked[fingerprint] = id
+	}
+	return g.host
+}
+
 // Session is wire.Service's.
 func (g *gate) Session(fingerprint string, mount store.Token) (wire.Session, error) {
-	h := g.get()
-	if h == nil {
+	g.mu.RLock()
+	h := g.host
+	_, revoked := g.revoked[fingerprint]
+	g.mu.RUnlock()
+	switch {
+	case revoked:
+		return nil, &store.Error{Kind: store.Denied, Op: "open a session", Detail: "this peer does not know you", Hint: "ask its person for an invite"}
+	case h == nil:
 		return nil, away("open a session")
 	}
 	return h.Session(fingerprint, mount)

@@ -96,13 +96,15 @@ func (p *Peer) revoke(ctx context.Context, a api.RevokeArgs) (any, error) {
 		return nil, err
 	}
 	h := p.keeper.gate.get()
-	if h != nil {
-		err = h.Revoke(ctx, id)
-	} else {
-		err = host.RevokeOwner(ctx, p.ledger, id)
+	if h == nil {
+		if h, err = p.revokeAway(ctx, id); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	if h != nil {
+		if err := h.Revoke(ctx, id); err != nil {
+			return nil, err
+		}
 	}
 	o.Revoked = true
 	r := api.RevokeResult{Owner: o}
@@ -118,6 +120,24 @@ func (p *Peer) revoke(ctx context.Context, a api.RevokeArgs) (any, error) {
 		r.Discarded = int64(n)
 	}
 	return r, nil
+}
+
+// revokeAway revokes an owner while there is no host; it returns the one that has to be told, if
+// there is one by now.
+func (p *Peer) revokeAway(ctx context.Context, id store.OwnerID) (*host.Host, error) {
+	if err := host.RevokeOwner(ctx, p.ledger, id); err != nil {
+		return nil, err
+	}
+	all, err := host.ListOwners(p.ledger)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if o.ID == id {
+			return p.keeper.gate.shut(o.Fingerprint, id), nil
+		}
+	}
+	return nil, nil
 }
 
 // pick finds the owner that a person means: by its id, at least the first letters, or by

@@ -148,11 +148,13 @@ func (k *keeper) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
+	if err := k.gate.let(ctx, h); err != nil {
+		return errors.Join(err, h.Close(ctx), s.Close())
+	}
 	k.store = s
 	if d, several := s.(*depot.Store); several {
 		k.several.Store(d)
 	}
-	k.gate.set(h)
 	return nil
 }
 

@@ -2,19 +2,29 @@ package peerd
 
 import "time"
 
-// What the limits add up to, in MiB, where every one is reached; see those of grpcpeer,
-// httppeer and host:
+// What the limits add up to, in MiB, where every one is reached; see those of guard, grpcpeer,
+// httppeer and host. Each owner is sure of a share, and what the shares leave is for whoever
+// asks: so 64 owners have no more than eight times what one can have alone.
 //
 //	                                     one owner  all owners
-//	connections, calls nobody reads             68       1,270
-//	requests and answers under way              96         450
-//	batches and long messages                  128         256
-//	small crates, chunks of large ones          34         256
-//	all strangers together                      90          90
-//	                                           416       2,320
+//	connections, calls nobody reads             35         352
+//	windows of puts that are read               26         152
+//	answers under way                           71         512
+//	crates that are read or verified            63         220
+//	batches and long messages                   34         160
+//	small crates, chunks of large ones          51         240
+//	all strangers together                      82          82
+//	                                           362       1,718
 //
-// Go's collector lets as much gather again before it works, up to the memoryGoal of the
-// daemon. Not in it are the system's buffers of connections.
+// Go's collector lets as much gather again before it works, but beyond the memoryGoal of the daemon, 1,024,
+// a tenth; the process itself has 32. Not in
+// it are the system's buffers of connections. Integration tests hold attacks to these:
+const (
+	// MostOfOwner is what one owner and all strangers can have the peer take, in bytes, and
+	// MostOfOwners what all owners can.
+	MostOfOwner  = 756 << 20
+	MostOfOwners = 1922 << 20
+)
 
 const (
 	// openLimit bounds one attempt to open the node.
@@ -22,7 +32,7 @@ const (
 	// memoryAnOwner and memoryPool are the bytes of batches and of long messages that the servers
 	// of both protocols hold together; see guard.Lanes.
 	memoryAnOwner = 2 << 20
-	memoryPool    = 64 << 20
+	memoryPool    = 32 << 20
 	// glanceLimit is how long the node's answer is waited for by a person who asks.
 	glanceLimit = 3 * time.Second
 	// glancePoll is how often it is tried where the node is being opened.
