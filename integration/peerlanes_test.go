@@ -18,6 +18,7 @@ import (
 
 	"stasis/integration/harness"
 	"stasis/peer/identity"
+	"stasis/peer/wire"
 	"stasis/store"
 )
 
@@ -268,10 +269,35 @@ func crowdVerify(ctx context.Context, c *crowd, all *sync.WaitGroup) {
 }
 
 func crowdLists(ctx context.Context, c *crowd, all *sync.WaitGroup) {
-	c.each(ctx, all, 64, func(o *owner, _ int) error {
-		_, err := o.List(ctx, nil)
-		return err
+	c.hold(ctx, all, 60, writePause, func(ctx context.Context, _ *siege, conn net.Conn, _ int) error {
+		go io.Copy(io.Discard, conn)
+		return again(ctx, func() error {
+			_, err := io.WriteString(conn, "GET /v1/crates HTTP/1.1\r\nHost: x\r\n\r\n")
+			return err
+		})
+	}, func(ctx context.Context, _ *siege, conn net.Conn, _ int) error {
+		h, err := newRawGRPC(conn.(*tls.Conn), 1<<30, true)
+		if err != nil {
+			return err
+		}
+		return again(ctx, func() error {
+			id, err := h.open("List")
+			if err != nil {
+				return err
+			}
+			return h.data(id, message(wire.List{}), 1<<14, patience)
+		})
 	})
+}
+
+// again does something until it fails.
+func again(ctx context.Context, do func() error) (err error) {
+	for err == nil && ctx.Err() == nil {
+		if err = do(); err == nil {
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	return err
 }
 
 func crowdReservations(ctx context.Context, c *crowd, all *sync.WaitGroup) {
@@ -282,20 +308,26 @@ func crowdReservations(ctx context.Context, c *crowd, all *sync.WaitGroup) {
 	})
 }
 
-// hold keeps as many connections as it can, on each of which something is done.
+// hold has each owner of the crowd keep as many connections as he can over both protocols, on each
+// of which something is done.
 func (c *crowd) hold(ctx context.Context, all *sync.WaitGroup, count int, link time.Duration, http, grpc func(ctx context.Context, s *siege, conn net.Conn, number int) error) {
-	for _, w := range []struct {
+	type way struct {
 		of                *owner
 		address, protocol string
 		do                func(context.Context, *siege, net.Conn, int) error
-	}{{c.http, c.p.HTTP, "http/1.1", http}, {c.grpc, c.p.GRPC, "h2", grpc}} {
+	}
+	shared := &sharedLink{pause: link} // all come by one
+	var ways []way
+	for _, o := range []*owner{c.http, c.grpc} {
+		ways = append(ways, way{o, c.p.HTTP, "http/1.1", http}, way{o, c.p.GRPC, "h2", grpc})
+	}
+	for _, w := range ways {
 		config, err := w.of.id.ClientTLS(c.p.Fingerprint)
 		if err != nil {
 			panic(err) // it was made before
 		}
 		s := &siege{p: c.p, zeros: c.zeros, big: c.big, grant: c.grant[w.of], calls: 64}
 		s.tls[invited] = config
-		shared := &sharedLink{pause: link}
 		for n := range count {
 			all.Go(func() {
 				for ctx.Err() == nil {
@@ -330,7 +362,7 @@ func hungry(length int) []byte {
 
 func crowdHeads(ctx context.Context, c *crowd, all *sync.WaitGroup) {
 	text := hungry(256<<10 - 100)
-	c.hold(ctx, all, 60, slowPause, func(ctx context.Context, _ *siege, conn net.Conn, _ int) error {
+	c.hold(ctx, all, heldConnections, writePause, func(ctx context.Context, _ *siege, conn net.Conn, _ int) error {
 		go io.Copy(io.Discard, conn)
 		for ctx.Err() == nil {
 			if _, err := fmt.Fprintf(conn, "POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s\n", len(text)+1, text); err != nil {

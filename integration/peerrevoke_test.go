@@ -96,10 +96,10 @@ func (s *siege) revoke(t *testing.T, protocol string) {
 		<-heard
 	}
 	// Uploads amid which nothing comes any more.
-	uploads := make(chan error, 3)
+	uploads, goOn := make(chan error, 3), make(chan struct{})
 	for n := range cap(uploads) {
 		r := putRequest(grant, store.NewCrateID(), uint64(n), 24<<20)
-		src := &stalls{Source: r.Source, after: 10 << 20, reached: make(chan struct{}), end: t.Context().Done()}
+		src := &stalls{Source: r.Source, after: 10 << 20, reached: make(chan struct{}), end: goOn}
 		r.Source = src
 		go func() {
 			_, err := goes.Put(t.Context(), r)
@@ -121,9 +121,6 @@ func (s *siege) revoke(t *testing.T, protocol string) {
 	for range cap(streams) {
 		within(t, start, "stream", streams)
 	}
-	for range cap(uploads) {
-		within(t, start, "upload", uploads)
-	}
 	for i, c := range idle {
 		if err := c.SetReadDeadline(start.Add(revokedWithin)); err != nil {
 			t.Fatal(err)
@@ -142,6 +139,10 @@ func (s *siege) revoke(t *testing.T, protocol string) {
 		return now.Nodes[0].Reserved == before.Nodes[0].Reserved && now.Nodes[0].Bytes == before.Nodes[0].Bytes, fmt.Sprintf("%+v, before %+v", now.Nodes[0], before.Nodes[0])
 	})
 	took := time.Since(start)
+	close(goOn) // a vault hears of the end when it sends more
+	for range cap(uploads) {
+		within(t, time.Now(), "upload", uploads)
+	}
 	if err := stays.admit(); err != nil {
 		t.Errorf("another owner: %v", err)
 	}
@@ -222,7 +223,7 @@ func (r *stalling) Read(p []byte) (int, error) {
 		case <-r.ctx.Done():
 			return 0, r.ctx.Err()
 		case <-r.s.end:
-			return 0, context.Canceled
+			return r.ReadCloser.Read(p)
 		}
 	}
 	n, err := r.ReadCloser.Read(p[:min(int64(len(p)), r.left)])

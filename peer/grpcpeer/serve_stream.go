@@ -81,7 +81,7 @@ func (s *incomingSource) OpenAt(_ context.Context, offset int64) (io.ReadCloser,
 // put receives one crate.
 func (s *Server) put(st grpc.ServerStream, session wire.Session) error {
 	var head wire.PutHead
-	if err := first(st, &head); err != nil {
+	if err := s.first(st, &head); err != nil {
 		return err
 	}
 	r, err := head.Request()
@@ -101,7 +101,7 @@ func (s *Server) put(st grpc.ServerStream, session wire.Session) error {
 	if err != nil {
 		return err
 	}
-	return sendHead(st, wire.Receipts{Receipts: wire.FromReceipts(receipts)})
+	return s.sendHead(st, wire.Receipts{Receipts: wire.FromReceipts(receipts)})
 }
 
 // place waits for one of the owner's places for what sends bulk bytes. Whoever takes several
@@ -118,21 +118,45 @@ func (s *Server) place(st grpc.ServerStream) (leave func(), err error) {
 }
 
 // first reads the message that opens a stream.
-func first(st grpc.ServerStream, message any) error {
+func (s *Server) first(st grpc.ServerStream, message any) error {
 	f, err := receive(st)
 	if err != nil {
 		return err
 	}
 	defer f.free()
+	done, err := s.turn(st)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return f.read(kindHead, message)
 }
 
-func sendHead(st grpc.ServerStream, message any) error {
+// sendHead sends a message.
+func (s *Server) sendHead(st grpc.ServerStream, message any) error {
+	done, err := s.turn(st)
+	if err != nil {
+		return err
+	}
 	f, err := headFrame(kindHead, message)
+	done()
 	if err != nil {
 		return err
 	}
 	return within(func() error { return st.SendMsg(f) })
+}
+
+// turn waits for one at the processors, to read or to write a message: long ones of one owner
+// must not keep them from another. Whoever has it waits for nothing else.
+func (s *Server) turn(st grpc.ServerStream) (done func(), err error) {
+	who, err := callerOf(st.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.turns.Acquire(st.Context(), who.fingerprint, 1); err != nil {
+		return nil, err
+	}
+	return func() { s.turns.Release(who.fingerprint, 1) }, nil
 }
 
 // alive says from time to time that the server works, until stop.
@@ -167,7 +191,7 @@ func alive(st grpc.ServerStream, send *sync.Mutex) (stop func()) {
 // batch receives many small crates, into memory that is bounded over all callers.
 func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	var head wire.Batch
-	if err := first(st, &head); err != nil {
+	if err := s.first(st, &head); err != nil {
 		return err
 	}
 	if _, err := head.Check(); err != nil {
@@ -214,13 +238,13 @@ func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	if err != nil {
 		return err
 	}
-	return sendHead(st, wire.FromResults(results))
+	return s.sendHead(st, wire.FromResults(results))
 }
 
 // read sends a range of a crate. The first frame says that it is there.
 func (s *Server) read(st grpc.ServerStream, session wire.Session) error {
 	var r wire.Range
-	if err := first(st, &r); err != nil {
+	if err := s.first(st, &r); err != nil {
 		return err
 	}
 	if err := r.Check(); err != nil {
@@ -235,7 +259,7 @@ func (s *Server) read(st grpc.ServerStream, session wire.Session) error {
 		return err
 	}
 	defer rc.Close()
-	if err := sendHead(st, wire.Empty{}); err != nil {
+	if err := s.sendHead(st, wire.Empty{}); err != nil {
 		return err
 	}
 	for {
@@ -258,7 +282,7 @@ func (s *Server) read(st grpc.ServerStream, session wire.Session) error {
 // events sends what happens until the caller goes.
 func (s *Server) events(st grpc.ServerStream, session wire.Session) error {
 	var after wire.Cursor
-	if err := first(st, &after); err != nil {
+	if err := s.first(st, &after); err != nil {
 		return err
 	}
 	who, err := callerOf(st.Context())
@@ -266,5 +290,5 @@ func (s *Server) events(st grpc.ServerStream, session wire.Session) error {
 		return err
 	}
 	defer who.conn.Listen()()
-	return session.Events(st.Context(), after, func(e wire.Event) error { return sendHead(st, e) })
+	return session.Events(st.Context(), after, func(e wire.Event) error { return s.sendHead(st, e) })
 }

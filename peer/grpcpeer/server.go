@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/sirupsen/logrus"
@@ -40,6 +41,7 @@ type Server struct {
 	door     *guard.Door
 	refusals guard.Refusals
 	puts     *guard.Lanes // under way, batches too
+	turns    *guard.Lanes // at the processors
 	calls    *guard.Lanes // of owners
 	knocks   *guard.Lanes // calls of strangers, by their address and port
 }
@@ -55,7 +57,7 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = logrus.StandardLogger()
 	}
-	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, puts: lanes(PutsAnOwner, PutsPool), calls: lanes(CallsAnOwner, CallsPool),
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, puts: lanes(PutsAnOwner, PutsPool), turns: lanes(0, int64(runtime.GOMAXPROCS(0))), calls: lanes(CallsAnOwner, CallsPool),
 		knocks: guard.NewLanes(Strangers*strangerCalls, strangerCalls, Strangers)}
 	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, Strangers: Strangers, Refusals: &s.refusals, Known: s.known})
 	s.grpc = grpc.NewServer(

@@ -35,14 +35,14 @@ func description() *grpc.ServiceDesc {
 func unary[In, Out any](name string, do func(context.Context, wire.Session, *In) (Out, error)) grpc.StreamDesc {
 	return inSession(name, func(s *Server, st grpc.ServerStream, session wire.Session) error {
 		in := new(In)
-		if err := first(st, in); err != nil {
+		if err := s.first(st, in); err != nil {
 			return err
 		}
 		out, err := do(st.Context(), session, in)
 		if err != nil {
 			return err
 		}
-		return sendHead(st, out)
+		return s.sendHead(st, out)
 	}, false)
 }
 
@@ -136,12 +136,12 @@ func redeem(s *Server, st grpc.ServerStream) error {
 		return err
 	}
 	var in wire.Redeem
-	if err := first(st, &in); err != nil {
+	if err := s.first(st, &in); err != nil {
 		return err
 	}
 	out, err := s.o.Service.Redeem(st.Context(), in, who.fingerprint)
 	if err != nil {
 		return err
 	}
-	return sendHead(st, out)
+	return s.sendHead(st, out)
 }

@@ -82,7 +82,17 @@ func (x *exchange) message(into any, most int64) error {
 	case int64(len(text)) > most:
 		return malformed("more than %d bytes of JSON", most)
 	}
-	return wire.Decode(text, into)
+	return x.turn(func() error { return wire.Decode(text, into) })
+}
+
+// turn does something in a turn at the processors, as reading and writing messages: long ones of
+// one owner must not keep them from another. It must wait for nothing.
+func (x *exchange) turn(do func() error) error {
+	if err := x.s.turns.Acquire(x.r.Context(), x.fingerprint, 1); err != nil {
+		return err
+	}
+	defer x.s.turns.Release(x.fingerprint, 1)
+	return do()
 }
 
 // remember takes memory of the owner's lane for so many bytes.
@@ -120,7 +130,11 @@ func (x *exchange) header(code int) {
 
 // answer sends a message.
 func (x *exchange) answer(code int, message any) error {
-	text, err := json.Marshal(message)
+	var text []byte
+	err := x.turn(func() (err error) {
+		text, err = json.Marshal(message)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,11 @@ func FuzzBatchHead(f *testing.F) {
 	f.Add([]byte("{}\n"))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		head, err := readBatchHead(bufio.NewReader(bytes.NewReader(p)))
+		line, err := readBatchLine(bufio.NewReader(bytes.NewReader(p)))
+		var head wire.Batch
+		if err == nil {
+			head, err = readBatchHead(line)
+		}
 		total := int64(0)
 		for _, c := range head.Crates {
 			total += c.Size

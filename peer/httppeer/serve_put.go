@@ -216,7 +216,14 @@ func batch(x *exchange) error {
 	}
 	from := &bounded{x: x, until: time.Now().Add(wire.StallLimit)}
 	in := bufio.NewReader(from)
-	head, err := readBatchHead(in)
+	line, err := readBatchLine(in)
+	var head wire.Batch
+	if err == nil {
+		err = x.turn(func() (err error) {
+			head, err = readBatchHead(line)
+			return err
+		})
+	}
 	forget() // nobody waits for memory while he holds some
 	if err != nil {
 		return err
@@ -236,20 +243,25 @@ func batch(x *exchange) error {
 	return x.answer(http.StatusOK, wire.FromResults(results))
 }
 
-// readBatchHead reads the line before the content of a batch.
-func readBatchHead(in *bufio.Reader) (head wire.Batch, err error) {
-	var line []byte
-	for more := true; more; {
+// readBatchLine reads the line before the content of a batch.
+func readBatchLine(in *bufio.Reader) (line []byte, err error) {
+	for {
 		part, err := in.ReadSlice('\n')
-		more = errors.Is(err, bufio.ErrBufferFull)
+		more := errors.Is(err, bufio.ErrBufferFull)
 		switch {
 		case len(line)+len(part) > maxBatchHead, err == io.EOF:
-			return head, malformed("a batch begins with a line of JSON, %d bytes at most", maxBatchHead)
+			return nil, malformed("a batch begins with a line of JSON, %d bytes at most", maxBatchHead)
 		case err != nil && !more:
-			return head, &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
+			return nil, &store.Error{Kind: store.Unavailable, Op: "receive a batch", Detail: "it broke off", Err: err}
 		}
-		line = append(line, part...)
+		if line = append(line, part...); !more {
+			return line, nil
+		}
 	}
+}
+
+// readBatchHead makes of the line what it says.
+func readBatchHead(line []byte) (head wire.Batch, err error) {
 	if err := wire.Decode(line, &head); err != nil {
 		return head, err
 	}

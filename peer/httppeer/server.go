@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ type Server struct {
 	mux      *http.ServeMux
 	door     *guard.Door
 	refusals guard.Refusals
+	turns    *guard.Lanes // at the processors
 	// draining ends what would go on for ever, ended all there is.
 	draining, ended context.Context
 	drain, end      context.CancelFunc
@@ -60,7 +62,7 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = logrus.StandardLogger()
 	}
-	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}}
+	s := &Server{o: o, refusals: guard.Refusals{Log: o.Log}, turns: lanes(0, int64(runtime.GOMAXPROCS(0)))}
 	s.door = guard.NewDoor(guard.Options{Owners: o.Connections, Strangers: Strangers, Refusals: &s.refusals, Known: s.known})
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.ended, s.end = context.WithCancel(context.Background())
