@@ -20,10 +20,11 @@
 //   - What an interrupted upload holds on disk is part of its reservation, and goes with
 //     it. An upload whose bytes are not those expected is received anew before anybody is
 //     told that they are wrong.
-//   - Whatever one owner does, another's puts have places of their own.
 //   - An owner's position moves on in the update that changes its crates. Where the store is not
 //     at the position that the ledger has of it, the records are gone through, and what the store
 //     has lost is taken out of them.
+//   - Whatever one owner does, another's calls have places and turns of their own (package
+//     guard). They are taken in one order, which lanes.go has.
 //   - An error that is sent says nothing of this machine's paths or of inner ids.
 //
 // How a crate comes in. Up to a block: it is read into memory. More: it is written to
@@ -39,8 +40,9 @@
 // start can bring the two in step. The store's leases are longer: it is the host that
 // ends them, also those that ended while it did not run.
 //
-// A revoked owner is refused everything at once, as a stranger is, and its reservations
-// end. Its crates stay and count as used: a new invite, redeemed by the same owner,
+// A revoked owner is refused everything at once, as a stranger is. What it has under way is
+// broken off; its reservations, its uploads and its events go, and so does what a call leaves
+// that was let in just before. Its crates stay and count as used: a new invite, redeemed by the same owner,
 // brings them back, and Forget discards them.
 //
 // A mount is admitted by Fence for the owner, not for one session: by its token, which each

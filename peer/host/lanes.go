@@ -10,9 +10,9 @@ import (
 )
 
 // lanes are what owners share of a host. Whoever takes several takes them in this order, after
-// the locks of crates and before those of a lease: memory, uploads or readers; brief, light or
-// heavy; blocks. So nobody waits in a circle, and nobody holds a turn while he waits for a
-// sender or for another's crate.
+// the locks of crates: memory, uploads or readers; brief, light or heavy; the lock of a
+// reservation; blocks. So nobody waits in a circle, and nobody holds a turn while he waits for a
+// sender or for a crate that another call has.
 type lanes struct {
 	memory  *guard.Lanes // bytes of small crates
 	uploads *guard.Lanes // large crates that come in

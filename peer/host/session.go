@@ -286,10 +286,15 @@ func (s *Session) Verify(ctx context.Context, id store.CrateID, offset, length i
 // Stat is store.Store's.
 func (s *Session) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, error) {
 	const op = "stat crate"
-	return brief(ctx, s, op, id.String(), false, func(ctx context.Context) (store.CrateInfo, error) {
+	return call(ctx, s, op, id.String(), false, func(ctx context.Context) (store.CrateInfo, error) {
 		if _, err := s.o.there(ctx, op, id); err != nil {
 			return store.CrateInfo{}, err
 		}
+		done, err := s.o.turn(ctx, s.o.h.lanes.brief)
+		if err != nil {
+			return store.CrateInfo{}, err
+		}
+		defer done()
 		info, err := s.o.h.store.Stat(ctx, innerCrate(s.o.id, id))
 		info.ID = id
 		return info, err
@@ -355,10 +360,15 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 // List is store.Store's. The cursor is the last id of the page before.
 func (s *Session) List(ctx context.Context, cursor []byte) (store.Page, error) {
 	const op = "list crates"
-	return brief(ctx, s, op, "", false, func(ctx context.Context) (store.Page, error) {
+	return call(ctx, s, op, "", false, func(ctx context.Context) (store.Page, error) {
 		if err := s.o.settleStopped(ctx); err != nil {
 			return store.Page{}, err
 		}
+		done, err := s.o.turn(ctx, s.o.h.lanes.brief)
+		if err != nil {
+			return store.Page{}, err
+		}
+		defer done()
 		prefix := s.o.key(tableCrate)
 		from := prefix
 		if cursor != nil {

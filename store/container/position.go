@@ -22,14 +22,14 @@ func after(p store.Position) store.Position {
 	return store.Position{Count: p.Count + 1, Mark: rand.Uint64()}
 }
 
-// write makes next the newest mark, in the file and here.
-func (n *standing) write(v *volume, next standing) error {
+// write makes a page, which goes to at, the newest mark, in the file and here.
+func (n *standing) write(v *volume, position store.Position, at int64, page []byte) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := v.writePages(next.page, next.at); err != nil {
+	if err := v.writePages(page, at); err != nil {
 		return err
 	}
-	n.position, n.at, n.page = next.position, next.at, next.page
+	n.position, n.at, n.page = position, at, page
 	return nil
 }
 
