@@ -294,6 +294,59 @@ func TestNodeThatIsAway(t *testing.T) {
 	}
 }
 
+// Who is revoked while the peer's disk is away is a stranger at once, and stays one when it is
+// back, also where it was being opened at that moment.
+func TestRevokeWithoutTheNode(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "peer")
+	p := serving(t, state)
+	own := identity.New()
+	c := joined(t, own, invited(t, p, api.InviteArgs{}), config.KindHTTP)
+	h := p.keeper.gate.get()
+	place := filepath.Join(state, config.DefaultNodePath)
+	if err := os.Rename(place, place+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if s := status(t, p); s.State != api.StateDegraded {
+		t.Fatalf("the status with its node away is %+v", s)
+	}
+	if _, err := c.Status(bounded(t)); !errors.Is(err, store.Unavailable) {
+		t.Errorf("with the node away: %v", err)
+	}
+	var r api.RevokeResult
+	if err := ask(t, p, api.OpRevoke, api.RevokeArgs{Owner: own.Owner().String()}, &r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(bounded(t)); !errors.Is(err, store.Denied) {
+		t.Errorf("revoked with the node away: %v", err)
+	}
+	if err := os.Rename(place+".away", place); err != nil {
+		t.Fatal(err)
+	}
+	if s := status(t, p); s.State != api.StateSafe {
+		t.Errorf("the status with its node back is %+v", s)
+	}
+	if _, err := c.Status(bounded(t)); !errors.Is(err, store.Denied) {
+		t.Errorf("revoked, with the node back: %v", err)
+	}
+	if h == p.keeper.gate.get() {
+		t.Fatal("the node was not opened anew")
+	}
+	// One that was being opened has read its owners before.
+	other := identity.New()
+	d := joined(t, other, invited(t, p, api.InviteArgs{}), config.KindHTTP)
+	h = p.keeper.gate.get()
+	p.keeper.gate.set(nil)
+	if err := ask(t, p, api.OpRevoke, api.RevokeArgs{Owner: other.Owner().String()}, &r); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.keeper.gate.let(bounded(t), h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Status(bounded(t)); !errors.Is(err, store.Denied) {
+		t.Errorf("revoked while the node was opened: %v", err)
+	}
+}
+
 // A peer starts without its disk, and refuses a disk that another one is.
 func TestStartWithoutTheNode(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "peer")
