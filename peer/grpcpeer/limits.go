@@ -27,9 +27,10 @@ const (
 	CallsAnOwner = 24
 	CallsPool    = 128
 	// PutsAnOwner and PutsPool are how many puts and batches are under way, with a Window each;
-	// further ones wait.
+	// further ones wait for placeLimit. A vault has no more than ten.
 	PutsAnOwner = 2
 	PutsPool    = 24
+	placeLimit  = 20 * time.Second
 	// MemoryAnOwner and MemoryPool are the bytes of batches that a server holds, by default.
 	MemoryAnOwner = 2 << 20
 	MemoryPool    = 32 << 20

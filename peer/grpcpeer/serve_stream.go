@@ -111,7 +111,11 @@ func (s *Server) place(st grpc.ServerStream) (leave func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.puts.Acquire(st.Context(), who.fingerprint, 1); err != nil {
+	// Until then nothing is said, not even that the server lives: what comes unasked on a call on
+	// which something was said is not counted.
+	ctx, cancel := context.WithTimeoutCause(st.Context(), placeLimit, &store.Error{Kind: store.Unavailable, Op: "serve a stream", Detail: "too many puts under way"})
+	defer cancel()
+	if err := s.puts.Acquire(ctx, who.fingerprint, 1); err != nil {
 		return nil, err
 	}
 	return func() { s.puts.Release(who.fingerprint, 1) }, nil
@@ -208,36 +212,39 @@ func (s *Server) batch(st grpc.ServerStream, session wire.Session) error {
 	defer leave()
 	var send sync.Mutex
 	var until time.Time
-	begun := false
+	var stop func() // nil: nothing was said yet
+	defer func() {
+		if stop != nil {
+			stop()
+		}
+	}()
 	expect := func(bytes int64) error {
 		until = time.Now().Add(wire.StallLimit + time.Duration(bytes/slowestBatch)*time.Second)
-		if begun {
+		if stop != nil {
 			return nil
 		}
 		// Told only now, so that bytes are not sent before there is room for them.
-		begun = true
 		f, err := headFrame(kindBegin, wire.Begin{})
 		if err != nil {
 			return err
 		}
-		send.Lock()
-		defer send.Unlock()
-		return st.SendMsg(f)
+		if err := st.SendMsg(f); err != nil {
+			return err
+		}
+		stop = sync.OnceFunc(alive(st, &send))
+		return nil
 	}
 	room := func(ctx context.Context, least, most int64) (int64, func(), error) {
 		n, err := s.o.Memory.AcquireSome(ctx, who.fingerprint, least, most)
 		return n, func() { s.o.Memory.Release(who.fingerprint, n) }, err
 	}
-	put := func(ctx context.Context, rs []store.PutRequest) []store.PutResult {
-		defer alive(st, &send)()
-		return session.PutBatch(ctx, rs)
-	}
 	in := &body{recv: func() (*frame, error) { return receiveWithin(st, min(wire.StallLimit, time.Until(until))) }}
 	defer in.Close()
-	results, err := wire.ReceiveBatch(st.Context(), &head, in, room, expect, put)
+	results, err := wire.ReceiveBatch(st.Context(), &head, in, room, expect, session.PutBatch)
 	if err != nil {
 		return err
 	}
+	stop()
 	return s.sendHead(st, wire.FromResults(results))
 }
 

@@ -45,9 +45,9 @@ const (
 	UploadsAnOwner = 4
 	UploadsPool    = 64
 	// ReadersAnOwner and ReadersPool are how many crates are read or verified at once, with a
-	// block of memory each.
+	// block of memory each. A vault makes 64 calls.
 	ReadersAnOwner = 2
-	ReadersPool    = 48
+	ReadersPool    = 64
 	// BriefAnOwner and BriefPool are how many calls at once are worked on that only change or
 	// ask for records.
 	BriefAnOwner = 1

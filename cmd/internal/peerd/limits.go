@@ -4,26 +4,26 @@ import "time"
 
 // What the limits add up to, in MiB, where every one is reached; see those of guard, grpcpeer,
 // httppeer and host. Each owner is sure of a share, and what the shares leave is for whoever
-// asks: so 64 owners have no more than eight times what one can have alone.
+// asks: so 64 owners have no more than six times what one can have alone.
 //
 //	                                     one owner  all owners
 //	connections, calls nobody reads             35         352
 //	windows of puts that are read               26         152
 //	answers under way                           71         512
-//	crates that are read or verified            63         220
+//	crates that are read or verified            83         240
 //	batches and long messages                   34         160
 //	small crates, chunks of large ones          51         240
 //	all strangers together                      82          82
-//	                                           362       1,718
+//	                                           382       1,738
 //
-// Go's collector lets as much gather again before it works, but beyond the memoryGoal of the daemon, 1,024,
-// a tenth; the process itself has 32. Not in
-// it are the system's buffers of connections. Integration tests hold attacks to these:
+// Go's collector lets as much gather again before it works, but beyond the memoryGoal of the
+// daemon, 1,024, no more than a tenth; the process itself has 32. Not in it are the system's
+// buffers of connections. Integration tests hold attacks to these two:
 const (
 	// MostOfOwner is what one owner and all strangers can have the peer take, in bytes, and
 	// MostOfOwners what all owners can.
-	MostOfOwner  = 756 << 20
-	MostOfOwners = 1922 << 20
+	MostOfOwner  = 796 << 20
+	MostOfOwners = 1944 << 20
 )
 
 const (
