@@ -26,7 +26,7 @@ import (
 const (
 	// lieTime is for how long at most lies are told to each vault, beside the time of what is
 	// asserted at the end; soakTime is that with full counts.
-	lieTime  = 25 * time.Second
+	lieTime  = 35 * time.Second
 	soakTime = 45 * time.Minute
 	// liveFiles is about how many files there are at a time; each turn writes turnFiles.
 	liveFiles, turnFiles = 40, 4
