@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"stasis/cmd/internal/api"
+	"stasis/store"
 )
 
 func pauseCommand() *cobra.Command {
@@ -44,7 +46,8 @@ func pause(cmd *cobra.Command, op string, args []string, a *api.PauseArgs) (r ap
 		a.Node = args[1]
 		t, err = findTarget(cmd.Context(), args[0])
 	case 1:
-		if t, err = findTarget(cmd.Context(), args[0]); err != nil {
+		// What is known and not to be believed is no name of a node.
+		if t, err = findTarget(cmd.Context(), args[0]); err != nil && !errors.Is(err, store.Denied) {
 			if byNode, defaultErr := findTarget(cmd.Context(), ""); defaultErr == nil {
 				a.Node, t, err = args[0], byNode, nil
 			}
