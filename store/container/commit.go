@@ -161,7 +161,7 @@ func (c *committer) mark(position store.Position) (err error) {
 		c.marks++
 		raw := make([]byte, PageSize)
 		m.encode(c.s.v.key, raw, at, c.sb.generation)
-		if err = c.s.standing.write(c.s.v, position, at, raw); err == nil {
+		if err = c.s.standing.write(c.s.v, placed{position: position, at: at, page: raw}); err == nil {
 			break
 		}
 	}

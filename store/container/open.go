@@ -193,7 +193,7 @@ func start(p place, o Options, v *volume, l loaded, found []damage) (*Store, err
 	if l.mark.at > 0 {
 		c.marks = l.mark.at - superPages + 1 // the next one leaves that
 	}
-	if s.standing = (standing{position: l.position, at: l.mark.at, page: l.mark.raw}); l.fresh {
+	if s.standing.placed = (placed{position: l.position, at: l.mark.at, page: l.mark.raw}); l.fresh {
 		if err := c.mark(l.position); err != nil {
 			s.book.Close()
 			return nil, err

@@ -11,7 +11,12 @@ import (
 // standing is the newest mark, which has the position of the crates, as it was written: what
 // is found in its place, and is not this, says that somebody else has written to the file.
 type standing struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	placed
+}
+
+// placed is a mark as it lies in the file.
+type placed struct {
 	position store.Position
 	at       int64  // its page
 	page     []byte // its content
@@ -22,14 +27,14 @@ func after(p store.Position) store.Position {
 	return store.Position{Count: p.Count + 1, Mark: rand.Uint64()}
 }
 
-// write makes a page, which goes to at, the newest mark, in the file and here.
-func (n *standing) write(v *volume, position store.Position, at int64, page []byte) error {
+// write makes next the newest mark, in the file and here.
+func (n *standing) write(v *volume, next placed) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := v.writePages(page, at); err != nil {
+	if err := v.writePages(next.page, next.at); err != nil {
 		return err
 	}
-	n.position, n.at, n.page = position, at, page
+	n.placed = next
 	return nil
 }
 
