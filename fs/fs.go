@@ -63,7 +63,8 @@ type FS struct {
 	// doubted are the crates that lay in bodies when the power had been cut. Not changed
 	// after Start. wrongBodies are those whose body turned out to be something else.
 	doubted     map[store.CrateID]struct{}
-	wrongBodies sync.Map // of store.CrateID
+	wrongBodies sync.Map    // of store.CrateID
+	counted     atomic.Bool // copies count again that were unknown
 
 	waiting waitingTable
 	// assessing is held by whoever finds out what an inode waits for, or takes away from it.

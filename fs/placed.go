@@ -74,6 +74,37 @@ func (s *FS) Adopted(c store.CrateID, _ store.NodeID) {
 // NodesChanged hears that what found no room may find some now.
 func (s *FS) NodesChanged() { kick(s.retry) }
 
+// Counted hears that copies count again that were unknown for a while.
+func (s *FS) Counted() {
+	s.counted.Store(true)
+	kick(s.retry)
+}
+
+// lookAgain tells anew of the crates of files that wait for copies, which may be there: so long as
+// they were unknown nobody heard of them.
+func (s *FS) lookAgain(ino names.Ino) error {
+	in, err := s.tree.Get(ino)
+	if err != nil || !in.IsRegular() {
+		return nil // removed meanwhile
+	}
+	var ms []router.Manifest
+	err = s.eachCrate(in.List, func(c store.CrateID) error {
+		m, err := s.router.Manifest(c)
+		if err != nil {
+			return err
+		}
+		if ms = append(ms, m); len(ms) == extentsPerUpdate {
+			s.Placed(ms)
+			ms = nil
+		}
+		return s.ctx.Err()
+	})
+	if len(ms) > 0 {
+		s.Placed(ms)
+	}
+	return errors.Join(err, s.assess(ino))
+}
+
 // Retired hears that a crate can't be trusted to be the same everywhere: its bytes
 // are put into a body, from where they go into a new crate.
 func (s *FS) Retired(m router.Manifest) {

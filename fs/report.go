@@ -180,6 +180,8 @@ func (k *keeper) note(n router.NodeStatus) string {
 	switch {
 	case !n.Configured && n.Name != "":
 		away = "the node was removed from this vault"
+	case k.unknown && away == "":
+		return "unknown: what the node has is counted anew, as it is not in the state that it was left in"
 	case k.refused:
 		return "it says that it has other bytes under this id, and gets none; `stasis resume` with its name has it tried again"
 	case k.damaged && away == "":

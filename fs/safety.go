@@ -55,6 +55,7 @@ type keeper struct {
 	verified, planned int64     // parts
 	oldest            time.Time // receipt
 	damaged           bool
+	unknown           bool // its copies are being counted anew
 	refused           bool // a node on another machine says that it has other bytes under its id
 	durable           bool
 }
@@ -164,6 +165,11 @@ func (c *content) count(m *router.Manifest) {
 		}
 		switch d.State {
 		case router.Verified:
+			if d.Unknown {
+				k.unknown = true
+				k.planned++
+				continue
+			}
 			k.verified++
 			k.durable = k.durable && d.Durable
 			if k.oldest.IsZero() || d.Time.Before(k.oldest) {

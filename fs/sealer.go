@@ -222,9 +222,15 @@ func (s *FS) retryAll(ctx context.Context) {
 	for _, ino := range again {
 		s.sealLater(ino)
 	}
+	counted := s.counted.Swap(false)
 	err := s.eachAttention(func(ino names.Ino, a attentionRecord) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if counted {
+			if err := s.lookAgain(ino); err != nil && ctx.Err() == nil {
+				s.log.WithField("inode", ino).WithError(err).Error("look at a file whose copies count again")
+			}
 		}
 		switch a.State {
 		case Unplaced:

@@ -177,7 +177,7 @@ func (w *waiter) lacking(path string, ino names.Ino) (string, error) {
 		}
 		can, lacking := m.Copies(), ""
 		for _, d := range m.Destinations {
-			if d.State == router.Verified || d.State == router.Refused {
+			if d.State == router.Verified && !d.Unknown || d.State == router.Refused {
 				continue
 			}
 			if n, is := away[d.Node]; is {

@@ -100,6 +100,8 @@ type Observer interface {
 	// Rotten: the crate's body has other bytes than were recorded, which its copies have: it is
 	// to be read from them.
 	Rotten(crate store.CrateID)
+	// Counted: the copies on a node, which were unknown for a while, count again.
+	Counted()
 	// NodesChanged: a node was added, came back or got room: content that is short or
 	// unplaced may ask again.
 	NodesChanged()

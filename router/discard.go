@@ -180,7 +180,10 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 		return err == nil, nil // it was planned for this node again
 	}
 	_, err = call(ctx, n, h, DiscardLimit, "discard crate", func(ctx context.Context, st store.Store) (struct{}, error) {
-		return struct{}{}, st.Discard(ctx, store.DiscardRequest{Crate: c, Holder: r.o.Owner})
+		over := n.changing()
+		err := st.Discard(ctx, store.DiscardRequest{Crate: c, Holder: r.o.Owner})
+		over(err)
+		return struct{}{}, err
 	}, func(struct{}, error) { landed() })
 	if !errors.Is(err, errNoAnswer) {
 		landed()

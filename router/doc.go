@@ -29,6 +29,9 @@
 //     it. It never retires or renews a crate, and has nothing discarded elsewhere. Only a body of
 //     our own that changed, of which there is no right copy, retires a crate: it is never sent
 //     again under its id. Where a node says Conflict, the crate goes elsewhere.
+//   - A node that is not at the position up to which the ledger accounts for it is counted anew.
+//     Until then its copies are unknown: not counted, not replaced, still read. What is missing is
+//     recorded before the new position is.
 //   - Work that a node asks for is bounded: its events by a rate, repairs by a pause a crate,
 //     comparisons by a pause, listings by an order and a number of pages. Its figures are cut to
 //     what can be, and change nothing for another node.
@@ -55,6 +58,7 @@
 //
 // Where to start reading: api.go has the types, draw.go the space, send.go, expect.go, put.go
 // and outcome.go the way of a crate to its nodes, backoff.go what becomes of a node that fails,
-// trust.go of one that lies, read.go, fetch.go and run.go the way back,
+// trust.go of one that lies, position.go of one
+// that was put back into an earlier state, read.go, fetch.go and run.go the way back,
 // reconsider.go and events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.
 package router

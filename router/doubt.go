@@ -19,6 +19,9 @@ func (r *Router) doubt(n *node, m *Manifest, err error) {
 	if k == store.Corrupt && !local(n.spec.Kind) {
 		n.wrong++
 	}
+	if k == store.NotFound && !n.exempt() {
+		n.doubtAll("a crate that it had is not there")
+	}
 	r.mu.Unlock()
 	if err := r.damaged(n, m.Crate, err); err != nil {
 		r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
@@ -60,7 +63,7 @@ func (r *Router) damaged(n *node, c store.CrateID, why error) error {
 	}
 	n.telling.Lock()
 	defer n.telling.Unlock()
-	r.o.Observer.Placed([]Manifest{m})
+	r.placed([]Manifest{m})
 	return nil
 }
 

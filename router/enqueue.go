@@ -134,6 +134,7 @@ func (r *Router) manifest(id store.CrateID) (m Manifest, ok bool, err error) {
 		return Manifest{}, false, err
 	}
 	m, err = decodeManifest(id, v)
+	r.mark(&m)
 	return m, err == nil, err
 }
 

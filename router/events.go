@@ -100,7 +100,9 @@ func (n *node) reconcile(h *handle) {
 	n.comparing = true
 	r.background(func() {
 		for n.await(h, &n.lists) {
-			n.compare(h)
+			if err := n.compare(h); err != nil && h.ctx.Err() == nil {
+				r.log.WithField("node", n.name).WithError(err).Warn("compare with what the node lists")
+			}
 			r.mu.Lock()
 			again := n.compareAgain && h.ctx.Err() == nil
 			n.compareAgain, n.comparing = false, again
@@ -118,10 +120,14 @@ func (n *node) reconcile(h *handle) {
 // await waits until something may be done that a node has asked for; false if its store is closed
 // before.
 func (n *node) await(h *handle, a *allowance) bool {
+	first, most := CompareFirst, CompareMost
+	if n.near() {
+		first, most = RetryFirst, RetryCap // it is this program that asks for it
+	}
 	for {
 		n.r.mu.Lock()
 		now := n.r.clock.Boot()
-		may, rest := a.take(now, CompareFirst, CompareMost), a.until-now
+		may, rest := a.take(now, first, most), a.until-now
 		n.r.mu.Unlock()
 		if may {
 			return h.ctx.Err() == nil
@@ -136,7 +142,9 @@ func (n *node) await(h *handle, a *allowance) bool {
 	}
 }
 
-func (n *node) compare(h *handle) {
+// compare compares the ledger with all that the node lists. The error says that it did not list all
+// of it.
+func (n *node) compare(h *handle) error {
 	r := n.r
 	log := r.log.WithField("node", n.name)
 	c := checker{r: r, report: func(f Finding) {
@@ -148,7 +156,11 @@ func (n *node) compare(h *handle) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
-	if err := c.run(ctx); err != nil && ctx.Err() == nil {
-		log.WithError(err).Warn("compare with what the node lists")
+	if err := c.run(ctx); err != nil {
+		return err
 	}
+	if c.lists[0].broken {
+		return n.unavailable("list crates", "the listing broke off", nil)
+	}
+	return ctx.Err()
 }

@@ -58,6 +58,8 @@ func goldenRecords() map[string]struct {
 	out["v1-sums"] = record{encodeSums(goldenSums), goldenSums, func(b []byte) (any, error) { return decodeSums(b) }}
 	h := hold{until: goldenTime}
 	out["v1-pause"] = record{h.encode(), h, func(b []byte) (any, error) { return decodeHold(b) }}
+	at := store.Position{Count: 1 << 40, Mark: 1<<63 + 5}
+	out["v1-position"] = record{encodePosition(at), at, func(b []byte) (any, error) { return decodePosition(b) }}
 	bar := hold{why: "it lied"}
 	out["v2-bar"] = record{bar.encode(), bar, func(b []byte) (any, error) { return decodeHold(b) }}
 	p := Plan{Wanted: 3, Short: "s", Waiting: "w", Targets: []Target{{Node: goldenNode, Bytes: 8192, Resident: 4096, Reserved: true}, {Bytes: 1}}}

@@ -10,15 +10,17 @@ import (
 
 // opened is the outcome of opening a store.
 type opened struct {
-	st  store.Store
-	s   store.Status
-	err error
+	st     store.Store
+	s      store.Status
+	before store.Position // that of its crates before it was fenced
+	err    error
 }
 
 // answer is the outcome of a probe.
 type answer struct {
-	s   store.Status
-	err error
+	s    store.Status
+	from vantage // what was known of its position when it was asked
+	err  error
 }
 
 // keep is the loop that opens the node's store, watches it, and tends the grant.
@@ -107,14 +109,16 @@ func (n *node) look(ctx context.Context) error {
 	h := n.handle
 	r.mu.Unlock()
 	var s store.Status
+	var from vantage
 	var err error
 	if h == nil {
 		s, err = n.open(ctx)
+		from = n.vantage() // it was compared at the opening
 	} else {
-		s, err = n.probe(ctx, h)
+		s, from, err = n.probe(ctx, h)
 	}
 	if err == nil {
-		err = n.heard(s)
+		err = n.heard(s, from)
 	}
 	if err != nil {
 		r.mu.Lock()
@@ -145,8 +149,9 @@ func (n *node) another(was, is store.NodeID) error {
 }
 
 // heard takes what an open store says of itself. The node is online only once the
-// ledger knows it: nothing is meant for a node that a restart would not know.
-func (n *node) heard(s store.Status) error {
+// ledger knows it: nothing is meant for a node that a restart would not know. from is what was
+// known of its position when it was asked.
+func (n *node) heard(s store.Status, from vantage) error {
 	r := n.r
 	s, err := n.plausible(s)
 	if err != nil {
@@ -156,13 +161,21 @@ func (n *node) heard(s store.Status) error {
 		return err
 	}
 	r.mu.Lock()
+	n.stands(s.Position, from)
 	n.status, n.seen = s, r.clock.Now()
 	rec, changed := n.remember(s)
+	h := n.handle
 	r.mu.Unlock()
 	if changed && !r.o.ReadOnly {
 		if err := r.recordNode(n.name, rec); err != nil {
 			return err
 		}
+	}
+	if err := n.recordPosition(); err != nil {
+		return err
+	}
+	if h != nil {
+		n.countAnew(h)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +201,7 @@ func (n *node) remember(s store.Status) (nodeRecord, bool) {
 
 // probe asks an open store for its status. A store that answers that it is not
 // there is closed, to be opened anew; one that does not answer is only waited for.
-func (n *node) probe(ctx context.Context, h *handle) (store.Status, error) {
+func (n *node) probe(ctx context.Context, h *handle) (store.Status, vantage, error) {
 	if n.asking == nil {
 		n.asking = make(chan answer, 1)
 		go n.ask(h, n.asking)
@@ -204,16 +217,16 @@ func (n *node) probe(ctx context.Context, h *handle) (store.Status, error) {
 			n.r.mu.Unlock()
 			n.rouse(wakeKeeper)
 		}
-		return a.s, a.err
+		return a.s, a.from, a.err
 	case <-t.C:
-		return store.Status{}, n.unavailable("ask for the status", "no answer within "+ProbeLimit.String(), errNoAnswer)
+		return store.Status{}, vantage{}, n.unavailable("ask for the status", "no answer within "+ProbeLimit.String(), errNoAnswer)
 	case <-ctx.Done():
-		return store.Status{}, ctx.Err()
+		return store.Status{}, vantage{}, ctx.Err()
 	}
 }
 
 func (n *node) ask(h *handle, into chan<- answer) {
-	begun := time.Now()
+	begun, from := time.Now(), n.vantage()
 	// The bound is the prober's, which goes on waiting for this same answer.
 	s, err := call(h.ctx, n, h, forever, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 		return st.Status(ctx)
@@ -221,7 +234,7 @@ func (n *node) ask(h *handle, into chan<- answer) {
 	if err == nil {
 		n.pinged(time.Since(begun))
 	}
-	into <- answer{s, err}
+	into <- answer{s, from, err}
 }
 
 // forever is the bound of calls that somebody else bounds.
@@ -323,14 +336,17 @@ func (n *node) tryOpen(ctx context.Context, spec NodeSpec, want store.NodeID) op
 	if err == nil {
 		err = n.r.claim(n, s.Leaf)
 	}
+	before := s.Position
 	if f, ok := st.(store.Fencer); ok && err == nil && !n.r.o.ReadOnly {
-		err = f.Fence(ctx, n.r.tokens, n.r.token, n.r.o.TakeOver)
+		if err = f.Fence(ctx, n.r.tokens, n.r.token, n.r.o.TakeOver); err == nil {
+			s, err = st.Status(ctx) // the fence has moved its position
+		}
 	}
 	if err != nil {
 		n.shut(st)
 		return opened{err: err}
 	}
-	return opened{st: st, s: s}
+	return opened{st: st, s: s, before: before}
 }
 
 func (n *node) shut(st store.Store) {
@@ -363,6 +379,7 @@ func (n *node) accept(o opened) {
 	if a, ok := o.st.(store.Adopter); ok && r.o.BodyDir != "" {
 		h.adopts = a.AdoptsFrom(r.o.BodyDir)
 	}
+	n.standsAtOpening(o.before, o.s.Position)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.handle, n.silent, n.barred = h, true, "" // until heard

@@ -17,6 +17,7 @@ const (
 	tableGrant = 'g' // local: node16 -> grant
 	tableName  = 'N' // local: name -> node record
 	tableToken = 't' // local: token16 -> time
+	tablePlace = 'P' // local: node16 -> position up to which all is accounted for
 	tableHold  = 'p' // local: name -> until when nothing is sent there
 )
 
@@ -59,6 +60,8 @@ func queueKey(n store.NodeID, k class, c store.CrateID) []byte {
 func queuePrefix(n store.NodeID, k class) []byte {
 	return append(append([]byte{tableQueue}, n[:]...), byte(k))
 }
+
+func positionKey(n store.NodeID) []byte { return append([]byte{tablePlace}, n[:]...) }
 
 func grantKey(n store.NodeID) []byte { return append([]byte{tableGrant}, n[:]...) }
 

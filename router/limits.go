@@ -92,6 +92,9 @@ const (
 	ListPer   = 64
 	// MaxPath is how many stores are told of as those that a crate came through.
 	MaxPath = 256
+	// ExplainFor is for how long a call of ours that failed may still explain that the position of a
+	// node moves: the node may go on with it.
+	ExplainFor = 2 * time.Minute
 	// LiesBar is how many receipts for other bytes than were sent bar a node.
 	LiesBar = 2
 	// MaxHops is how many peers one after the other may pass a crate on.

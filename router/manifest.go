@@ -43,6 +43,9 @@ type Destination struct {
 	Node  store.NodeID
 	Form  store.Form
 	State DestinationState
+	// Unknown: the node's copies are being counted anew, as it is not in the state that it was left
+	// in. It is no part of the record.
+	Unknown bool
 	// Durable is false for a leaf that turned out to be memory: it never counts.
 	Durable bool
 	// Time is that of the receipt; zero without one.
@@ -111,7 +114,7 @@ type Manifest struct {
 func (m *Manifest) Copies() int {
 	seen := make([]store.NodeID, 0, 8)
 	for i := range m.Destinations {
-		if d := &m.Destinations[i]; d.State == Verified && d.Durable {
+		if d := &m.Destinations[i]; d.State == Verified && d.Durable && !d.Unknown {
 			d.eachLeaf(func(id store.NodeID) {
 				if !slices.Contains(seen, id) {
 					seen = append(seen, id)
@@ -122,11 +125,11 @@ func (m *Manifest) Copies() int {
 	return len(seen)
 }
 
-// Outstanding is how many destinations have no verified copy yet and are to get one.
+// Outstanding is how many destinations have no verified copy that counts yet and are to get one.
 func (m *Manifest) Outstanding() int {
 	n := 0
 	for _, d := range m.Destinations {
-		if d.State != Verified && d.State != Refused {
+		if d.Unknown || d.State != Verified && d.State != Refused {
 			n++
 		}
 	}

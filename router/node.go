@@ -41,6 +41,9 @@ type node struct {
 	slow     time.Duration // asked last until then, by Clock.Boot
 	meter    meter
 
+	at       standing  // how its crates stand to what the ledger has
+	recounts allowance // of counting them anew
+
 	heardOf                 store.Cursor // the last event
 	comparing, compareAgain bool         // with what it lists
 	counting                *handle      // that is asked where it has put what it passed on; nil: none is

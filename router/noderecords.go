@@ -40,6 +40,9 @@ func (r *Router) loadNodes() error {
 // loadNode reads what the ledger holds under a node's id. Nobody else uses the node
 // yet.
 func (r *Router) loadNode(n *node) error {
+	if err := n.loadPosition(); err != nil {
+		return err
+	}
 	v, ok, err := r.local.Get(grantKey(n.id))
 	if err != nil {
 		return err
@@ -156,7 +159,7 @@ func (r *Router) claim(n *node, leaf store.NodeID) error {
 	// The person gave the node another name in the configuration: it is the same place,
 	// and what waits for it is this node's now.
 	n.id = leaf
-	n.grant, n.queue, n.oldest, n.record = other.grant, other.queue, other.oldest, other.record
+	n.grant, n.queue, n.oldest, n.record, n.at = other.grant, other.queue, other.oldest, other.record, other.at
 	r.byID[leaf] = n
 	r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == other })
 	r.mu.Unlock()
@@ -181,7 +184,7 @@ func (r *Router) welcome(n *node, leaf store.NodeID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.id = leaf
-	n.grant, n.queue, n.oldest = found.grant, found.queue, found.oldest
+	n.grant, n.queue, n.oldest, n.at = found.grant, found.queue, found.oldest, found.at
 	r.byID[leaf] = n
 	return nil
 }
@@ -280,7 +283,7 @@ func (n *node) first(ctx context.Context, id store.NodeID) error {
 		return o.err
 	}
 	n.accept(o)
-	if err := n.heard(o.s); err != nil {
+	if err := n.heard(o.s, n.vantage()); err != nil {
 		return err
 	}
 	_ = n.tend(ctx) // it is logged, and tended again soon

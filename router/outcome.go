@@ -54,7 +54,7 @@ func (n *node) announcePlaced(done []*job) {
 		}
 	}
 	if len(ms) > 0 {
-		o.Placed(ms)
+		n.r.placed(ms)
 	}
 	for _, j := range done {
 		if j.mismatch {

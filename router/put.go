@@ -31,7 +31,10 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		r.equip(h, k, j)
 	}
 	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
-		return putAll(ctx, st, n, jobs, grant), nil
+		over := n.changing()
+		out := putAll(ctx, st, n, jobs, grant)
+		over(worst(out))
+		return out, nil
 	}, func([]store.PutResult, error) { late() })
 	for i, j := range jobs {
 		if j.err = err; err == nil {
@@ -42,6 +45,16 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		n.spent(grant, jobs)
 	}
 	return errors.Is(err, errNoAnswer)
+}
+
+// worst is an error of a batch after which nobody knows what became of a crate, if there is one.
+func worst(out []store.PutResult) error {
+	for i := range out {
+		if silentError(out[i].Err) {
+			return out[i].Err
+		}
+	}
+	return nil
 }
 
 // sendLimit bounds a transfer of so many bytes.
@@ -138,6 +151,9 @@ func (n *node) spent(grant store.ReservationID, jobs []*job) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	for _, j := range jobs {
+		for i := range j.receipts {
+			n.at.reached(j.receipts[i].Position)
+		}
 		if j.err == nil && n.grant.id == grant {
 			n.grant.stored(j.charge, n.r.clock.Boot())
 		}

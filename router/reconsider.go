@@ -196,7 +196,7 @@ func (r *Router) move(from store.NodeID, c store.CrateID, to store.NodeID) (m Ma
 		if m, ok, err = manifestTx(tx, c); err != nil || !ok || !known {
 			return err
 		}
-		if !m.movable(from) || m.Destination(to) != nil {
+		if r.mark(&m); !m.movable(from) || m.Destination(to) != nil {
 			return nil
 		}
 		d := m.Destination(from)

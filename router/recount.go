@@ -125,7 +125,10 @@ func (n *node) count1(ctx context.Context, h *handle, id store.CrateID) error {
 	r.mu.Unlock()
 	root := m.form(store.Plain).Root
 	receipts, err := call(ctx, n, h, VerifyLimit, "ask for receipts", func(ctx context.Context, st store.Store) ([]store.Receipt, error) {
-		return st.Put(ctx, store.PutRequest{Reservation: grant, Crate: id, Size: m.Size, Expect: &root, Source: asked{}})
+		over := n.changing()
+		receipts, err := st.Put(ctx, store.PutRequest{Reservation: grant, Crate: id, Size: m.Size, Expect: &root, Source: asked{}})
+		over(err)
+		return receipts, err
 	}, nil)
 	if silentError(err) {
 		return err
@@ -177,6 +180,6 @@ func (n *node) recordLeaves(id store.CrateID, receipts []store.Receipt) error {
 	}
 	n.telling.Lock()
 	defer n.telling.Unlock()
-	r.o.Observer.Placed([]Manifest{m})
+	r.placed([]Manifest{m})
 	return nil
 }

@@ -69,6 +69,7 @@ func (r *Router) weigh(ctx context.Context, n *node) (Removal, error) {
 		if d == nil {
 			return nil
 		}
+		r.mark(&m)
 		has := d.State == Verified
 		m2 := m
 		m2.Destinations = slices.Clone(m.Destinations)
@@ -107,7 +108,7 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	for _, t := range []struct {
 		s      *ledger.Space
 		prefix []byte
-	}{{r.local, queuePrefix(id, small)}, {r.local, queuePrefix(id, large)}, {r.shared, deadPrefix(id)}, {r.local, grantKey(id)}} {
+	}{{r.local, queuePrefix(id, small)}, {r.local, queuePrefix(id, large)}, {r.shared, deadPrefix(id)}, {r.local, grantKey(id)}, {r.local, positionKey(id)}} {
 		if err := r.deleteAll(t.s, t.prefix); err != nil {
 			return err
 		}
@@ -122,6 +123,10 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	}
 	r.mu.Lock()
 	delete(r.holds, n.name)
+	if n.at.unsure != "" {
+		n.at.unsure = ""
+		r.unsure.Add(-1)
+	}
 	n.configured = false
 	n.halt()
 	r.nodes = slices.DeleteFunc(r.nodes, func(o *node) bool { return o == n })
@@ -131,7 +136,7 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	r.mu.Unlock()
 	for len(changed) > 0 {
 		k := min(len(changed), UpdateKeys)
-		r.o.Observer.Placed(changed[:k])
+		r.placed(changed[:k])
 		changed = changed[k:]
 	}
 	return nil

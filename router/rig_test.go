@@ -158,6 +158,8 @@ func (o *observer) Rotten(c store.CrateID) {
 	o.rotten[c] = true
 }
 
+func (o *observer) Counted() {}
+
 func (o *observer) NodesChanged() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -2,11 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -37,6 +39,7 @@ type Router struct {
 	ctx           context.Context
 	cancel        context.CancelFunc
 	work          sync.WaitGroup // loops that belong to no node
+	unsure        atomic.Int32   // nodes whose copies are unknown
 
 	// mu guards what follows and the nodes. It is held for arithmetic and look-ups in
 	// memory only.
@@ -63,6 +66,7 @@ func (deaf) Placed([]Manifest)                   {}
 func (deaf) Adopted(store.CrateID, store.NodeID) {}
 func (deaf) Retired(Manifest)                    {}
 func (deaf) Rotten(store.CrateID)                {}
+func (deaf) Counted()                            {}
 func (deaf) NodesChanged()                       {}
 
 // New reads the router's records from the ledger, and mints and records the token
@@ -308,6 +312,7 @@ func (n *node) note(ctx context.Context) {
 	if h == nil || r.o.ReadOnly {
 		return
 	}
+	from := n.vantage()
 	s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 		return st.Status(ctx)
 	}, nil)
@@ -316,10 +321,11 @@ func (n *node) note(ctx context.Context) {
 	}
 	if err == nil {
 		r.mu.Lock()
+		n.stands(s.Position, from)
 		n.status, n.seen = s, r.clock.Now()
 		rec, _ := n.remember(s)
 		r.mu.Unlock()
-		err = r.recordNode(n.name, rec)
+		err = errors.Join(r.recordNode(n.name, rec), n.recordPosition())
 	}
 	if err != nil {
 		r.log.WithField("node", n.name).WithError(err).Debug("what the node holds is not noted")

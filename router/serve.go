@@ -160,6 +160,7 @@ func (r *Router) Manifests(behind store.CrateID, most int) ([]Manifest, error) {
 		if out[i], err = decodeManifest(crateOf(p.Key), p.Value); err != nil {
 			return nil, err
 		}
+		r.mark(&out[i])
 	}
 	return out, nil
 }

@@ -126,6 +126,7 @@ func (r *Router) refresh(ctx context.Context, which func(*node) bool) {
 			continue
 		}
 		wg.Go(func() {
+			from := n.vantage()
 			s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 				return st.Status(ctx)
 			}, nil)
@@ -139,6 +140,7 @@ func (r *Router) refresh(ctx context.Context, which func(*node) bool) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if n.handle == h {
+				n.stands(s.Position, from)
 				n.status, n.seen = s, r.clock.Now()
 			}
 		})
@@ -212,6 +214,8 @@ func (n *node) state() (NodeState, string) {
 		return Full, n.short
 	case n.refuses() != "":
 		return Online, n.refuses()
+	case n.at.unsure != "" && !n.at.quiet:
+		return Online, "its copies are counted anew and don't count until that is done: " + n.at.unsure
 	}
 	if n.queue[small].crates+n.queue[large].crates == 0 {
 		if n.wrong > 0 {

@@ -86,7 +86,7 @@ func (r *Router) replace(ctx context.Context, c store.CrateID) error {
 	if store.KindOf(err) == store.NotFound {
 		return nil // it died
 	}
-	r.o.Observer.Placed([]Manifest{m})
+	r.placed([]Manifest{m})
 	return err
 }
 

@@ -32,6 +32,9 @@ func (s *Store) Rotten(store.CrateID) {}
 // Adopted is router.Observer's.
 func (s *Store) Adopted(store.CrateID, store.NodeID) {}
 
+// Counted is router.Observer's.
+func (s *Store) Counted() {}
+
 // NodesChanged is router.Observer's.
 func (s *Store) NodesChanged() {
 	s.stir()
