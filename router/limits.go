@@ -90,8 +90,6 @@ const (
 	// ListPer crates on them that the vault knows.
 	ListPages = 1024
 	ListPer   = 64
-	// MaxPath is how many stores are told of as those that a crate came through.
-	MaxPath = 256
 	// ExplainFor is for how long a call of ours that failed may still explain that the position of a
 	// node moves: the node may go on with it.
 	ExplainFor = 2 * time.Minute

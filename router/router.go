@@ -54,9 +54,8 @@ type Router struct {
 	again   chan struct{}              // an audit is called for
 	rotten  map[store.CrateID]struct{} // bodies whose bytes came out wrong
 	holds   map[string]hold            // by the name of the node; some may be over
-	// self and ways are what Via was told; zero for a vault's router.
+	// self is what Via was told; zero for a vault's router.
 	self store.NodeID
-	ways []Way
 }
 
 // deaf is an Observer that does not listen.

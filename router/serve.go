@@ -3,7 +3,6 @@ package router
 import (
 	"bytes"
 	"context"
-	"slices"
 	"time"
 
 	"stasis/store"
@@ -12,48 +11,22 @@ import (
 
 // What a store over a router needs beside what a vault does; see package depot.
 
-// Way is how something came to a store that passes crates on: through which others, and
-// through how many more it may go.
-type Way struct {
-	Path []store.NodeID
-	Hops int
-}
-
-// Via says by which ways what is kept here came to self: peers are told, so that nothing goes
-// in a circle. A peer that stands in a path gets nothing that came that way, and is not told of
-// it. It holds for all that is sent from then on; peers whose grants were asked for otherwise
-// are asked again.
-func (r *Router) Via(self store.NodeID, ways []Way) {
+// Via says that what is kept here goes on in the name of self, a store that peers know as a
+// node: they are told, so that nothing comes back from the next one. It is all that they are
+// told for the space that is held for everybody; what single crates have come through is the
+// matter of whoever puts them.
+func (r *Router) Via(self store.NodeID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	same := func(a, b Way) bool { return a.Hops == b.Hops && slices.Equal(a.Path, b.Path) }
-	if self == r.self && slices.EqualFunc(ways, r.ways, same) {
+	if self == r.self {
 		return
 	}
-	r.self, r.ways = self, ways
+	r.self = self
 	r.askAgain(nil)
 }
 
-// wayTo is by which ways at once what a peer gets from here may have come. Called with mu held.
-func (r *Router) wayTo(peer store.NodeID) Way {
-	if r.self.IsZero() {
-		return Way{Hops: MaxHops}
-	}
-	to := Way{Path: []store.NodeID{r.self}, Hops: MaxHops}
-	for _, w := range r.ways {
-		if w.Hops == 0 || slices.Contains(w.Path, peer) {
-			continue // nothing of it goes there
-		}
-		to.Hops = min(to.Hops, w.Hops)
-		for _, id := range w.Path {
-			if !slices.Contains(to.Path, id) && len(to.Path) < MaxPath {
-				to.Path = append(to.Path, id)
-			}
-		}
-	}
-	to.Hops--
-	return to
-}
+// Local reports whether nodes of a kind lie on this machine.
+func Local(kind string) bool { return local(kind) }
 
 // askAgain has the grants of all peers but one asked for again, as the terms have changed.
 // Called with mu held.

@@ -119,8 +119,9 @@ func (n *node) terms(id store.ReservationID, bytes int64) store.ReserveRequest {
 			rq.Exclude = append(rq.Exclude, o.id)
 		}
 	}
-	way := r.wayTo(n.id)
-	rq.Path, rq.Hops = way.Path, way.Hops
+	if rq.Hops = MaxHops; !r.self.IsZero() {
+		rq.Path, rq.Hops = []store.NodeID{r.self}, MaxHops-1
+	}
 	return rq
 }
 

@@ -128,6 +128,7 @@ func closeFormer(f store.Store) error {
 
 // load does one thing after the other.
 func (s *Store) load(ctx context.Context) error {
+	s.router.Via(s.o.ID)
 	if err := s.router.SetNodes(s.o.Nodes); err != nil {
 		return err
 	}
@@ -146,7 +147,6 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.book.Bury(ctx); err != nil {
 		return err
 	}
-	s.tellVia()
 	return nil
 }
 

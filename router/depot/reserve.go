@@ -53,7 +53,6 @@ func (s *Store) Reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 	if err != nil {
 		return nil, err
 	}
-	s.tellVia()
 	h := s.hold(r.ID, false)
 	if h == nil { // it lapsed meanwhile
 		return nil, &store.Error{Kind: store.NotFound, Op: opReserve, Detail: "its lease is over", Hint: "reserve again"}
@@ -140,7 +139,6 @@ func (s *Store) Release(ctx context.Context, id store.ReservationID) error {
 		return err
 	}
 	defer leave()
-	defer s.tellVia()
 	return s.book.Release(ctx, id)
 }
 
@@ -207,36 +205,14 @@ func (s *Store) policyOf(ask terms) router.Policy {
 	return p
 }
 
-// excluded are the nodes that a request must not go to.
+// excluded are the nodes that a request must not go to, those that it came through first.
 func (s *Store) excluded(ask terms) []store.NodeID {
-	out := append(slices.Clone(ask.exclude), ask.path...)
+	out := append(slices.Clone(ask.path), ask.exclude...)
 	if ask.hops == 0 {
 		out = append(out, s.router.Peers()...)
 	}
 	return out
 }
-
-// tellVia has the router tell peers by which ways that came which is kept here.
-func (s *Store) tellVia() {
-	s.mu.Lock()
-	var ways []router.Way
-	for _, t := range s.given {
-		w := router.Way{Path: slices.SortedFunc(slices.Values(t.path), byID), Hops: t.hops}
-		if !slices.ContainsFunc(ways, func(o router.Way) bool { return o.Hops == w.Hops && slices.Equal(o.Path, w.Path) }) {
-			ways = append(ways, w)
-		}
-	}
-	s.mu.Unlock()
-	slices.SortFunc(ways, func(a, b router.Way) int {
-		if a.Hops != b.Hops {
-			return a.Hops - b.Hops
-		}
-		return slices.CompareFunc(a.Path, b.Path, byID)
-	})
-	s.router.Via(s.o.ID, ways)
-}
-
-func byID(a, b store.NodeID) int { return slices.Compare(a[:], b[:]) }
 
 // DeleteTerms is booking.Journal's.
 func (j *journal) DeleteTerms(ctx context.Context, id store.ReservationID) error {
