@@ -129,7 +129,7 @@ func closeFormer(f store.Store) error {
 // load does one thing after the other.
 func (s *Store) load(ctx context.Context) error {
 	s.router.Via(s.o.ID)
-	if err := s.router.SetNodes(s.o.Nodes); err != nil {
+	if err := s.router.SetNodes(s.onwards(s.o.Nodes)); err != nil {
 		return err
 	}
 	totals, err := s.loadCrates()
@@ -208,7 +208,7 @@ func (s *Store) Router() *router.Router { return s.router }
 
 // SetNodes replaces the nodes and the policy for what comes.
 func (s *Store) SetNodes(nodes []router.NodeSpec, policy router.Policy) error {
-	if err := s.router.SetNodes(nodes); err != nil {
+	if err := s.router.SetNodes(s.onwards(nodes)); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -17,7 +17,15 @@
 //     lacks from those there are, repairs them, and replaces nodes that are away for good.
 //   - Nothing goes in a circle: what came through a store is not sent to it again, and
 //     nothing goes through more peers than its sender allowed.
+//   - What one sender says of paths, hops and places to leave out holds for what it sends, and
+//     for nothing else. The space that the router keeps at a peer for all crates is asked for in
+//     the depot's own name, with no path but the depot itself, which is all that it knows: what a
+//     sender names it can't check. A crate that came through peers, as its sender says, goes on
+//     under a reservation of its own, which says all that its sender has said, and one hop less.
+//     So a path is exact for each crate, a lie in it costs the liar, and a circle ends at the
+//     first peer that finds itself in the path, or after router.MaxHops peers.
 //
-// Where to start: reserve.go is the space, put.go the way of a crate in, read.go the way out.
+// Where to start: reserve.go is the space, put.go the way of a crate in, read.go the way out,
+// onward.go the way on to peers.
 // FORMAT.md has the records.
 package depot

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"stasis/router"
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -66,7 +67,7 @@ func (s *Store) takeOver(ctx context.Context, from store.Store) error {
 				err = &store.Error{Kind: store.Corrupt, Op: opOpen, Subject: c.ID.String(), Detail: "no receipt"}
 			}
 			if err == nil {
-				err = s.router.Found(c.ID, uint64(c.Form), receipts[0], s.policyOf(terms{}).Copies)
+				err = s.router.Found(c.ID, originOf(c.Form, router.MaxHops), receipts[0], s.policyOf(terms{}).Copies)
 			}
 			if errors.Is(err, store.Corrupt) || errors.Is(err, store.NotFound) {
 				// Its owner's vault finds out, and sends it again.

@@ -25,6 +25,9 @@ type arrival struct {
 	size int64
 	path string        // of its body
 	news chan struct{} // holds one value when its manifest has changed
+	// refused are the peers that have no place for it beside those that its sender rules out.
+	// Guarded by Store.mu.
+	refused map[*onward]error
 }
 
 // Put is store.Store's.
@@ -127,7 +130,7 @@ func (s *Store) put(ctx context.Context, r store.PutRequest, path string) ([]sto
 	if r.Size > router.SmallCrate {
 		s.router.Adopting(&plan)
 	}
-	if err := s.dispatch(r, plan, s.excluded(h.asked())); err != nil {
+	if err := s.dispatch(r, plan, h.asked()); err != nil {
 		s.putBack(h, plan, charge)
 		return nil, errors.Join(err, s.withdraw(ctx, r.Crate))
 	}
@@ -186,7 +189,7 @@ func (s *Store) repeat(ctx context.Context, m *router.Manifest, r store.PutReque
 }
 
 func info(m *router.Manifest) store.CrateInfo {
-	return store.CrateInfo{ID: m.Crate, Form: store.Form(m.Origin), Size: m.Size, Root: root(m)}
+	return store.CrateInfo{ID: m.Crate, Form: formOf(m), Size: m.Size, Root: root(m)}
 }
 
 func root(m *router.Manifest) store.Digest {
@@ -201,7 +204,7 @@ func root(m *router.Manifest) store.Digest {
 // receive makes the body of a crate, with the checksums of what is in it, from which the
 // router sends until drop.
 func (s *Store) receive(ctx context.Context, r store.PutRequest, path string) (*arrival, store.Checksums, error) {
-	a := &arrival{size: r.Size, path: filepath.Join(s.o.Dir, r.Crate.String()), news: make(chan struct{}, 1)}
+	a := &arrival{size: r.Size, path: filepath.Join(s.o.Dir, r.Crate.String()), news: make(chan struct{}, 1), refused: make(map[*onward]error)}
 	sums, err := s.fill(ctx, r, path, a.path)
 	if err != nil {
 		_ = os.Remove(a.path) // what is left of it goes at the next Open
@@ -261,11 +264,13 @@ func (s *Store) drop(id store.CrateID, a *arrival) {
 	}
 }
 
-// dispatch has the router send a crate, to the nodes of a plan and none that are barred.
-func (s *Store) dispatch(r store.PutRequest, plan router.Plan, barred []store.NodeID) error {
+// dispatch has the router send a crate, to the nodes of a plan and none that its sender rules
+// out.
+func (s *Store) dispatch(r store.PutRequest, plan router.Plan, ask terms) error {
+	barred := s.excluded(ask)
 	barred = barred[:min(len(barred), router.MaxBarred)]
 	_, err := s.shared.Update(func(tx *ledger.Tx) error {
-		return s.router.AgainTx(tx, router.NewCrate{ID: r.Crate, Size: r.Size, Origin: uint64(r.Form), Plan: plan, Barred: barred})
+		return s.router.AgainTx(tx, router.NewCrate{ID: r.Crate, Size: r.Size, Origin: originOf(r.Form, ask.hops), Plan: plan, Barred: barred})
 	})
 	if err != nil {
 		return err
@@ -313,6 +318,8 @@ func (s *Store) await(ctx context.Context, id store.CrateID, a *arrival, settled
 			answered = time.Now()
 		case m.Copies() > 0 && time.Since(answered) > PutPatience:
 			return m, nil
+		case m.Copies() == 0 && awaited > 0 && s.refusals(a) >= awaited:
+			return m, &store.Error{Kind: store.NoSpace, Op: opPut, Subject: id.String(), Detail: "the peers behind this depot have no place for it beside those that it came through"}
 		case m.Copies() == 0 && time.Since(silent) > SilentPatience:
 			return m, &store.Error{Kind: store.Unavailable, Op: opPut, Subject: id.String(), Detail: "no node of this depot answers"}
 		case m.Copies() == 0 && time.Since(begun) > limit:
@@ -328,6 +335,12 @@ func (s *Store) await(ctx context.Context, id store.CrateID, a *arrival, settled
 			return m, blocks.Ended(opPut, id, context.Cause(ctx))
 		}
 	}
+}
+
+func (s *Store) refusals(a *arrival) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(a.refused)
 }
 
 // withdraw takes back a crate whose sender gets an error.

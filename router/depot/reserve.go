@@ -65,7 +65,7 @@ func (s *Store) Reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 func (s *Store) ask(r store.ReserveRequest) (done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := terms{copies: r.Copies, zones: r.Zones, hops: r.Hops, exclude: r.Exclude, path: r.Path}
+	t := terms{copies: r.Copies, zones: r.Zones, hops: hopsOf(r), exclude: r.Exclude, path: r.Path}
 	if was, there := s.given[r.ID]; there && t.hops == 0 && len(t.exclude)+len(t.path) == 0 {
 		t = was
 	}
