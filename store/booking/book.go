@@ -57,6 +57,7 @@ type Book struct {
 	landed      int64 // of it, written to the device by draws under way
 	resident    int64 // of it, on the device already, in files to be adopted
 	allocated   int64 // on the device already, in empty room of the store's own file
+	covered     int64 // on the device already, in files for which other books have promised the space
 }
 
 type entry struct {
@@ -149,6 +150,14 @@ func (b *Book) Allocated(bytes int64) {
 	b.dev.mu.Lock()
 	defer b.dev.mu.Unlock()
 	b.allocated = max(0, bytes)
+}
+
+// cover adds to the figure of bytes that lie on the device already although the promise of
+// another book still counts for them.
+func (b *Book) cover(bytes int64) {
+	b.dev.mu.Lock()
+	defer b.dev.mu.Unlock()
+	b.covered += bytes
 }
 
 // ask gives what the device has free and the count of moved bytes that figure

@@ -52,7 +52,7 @@ func (d *device) promised() int64 {
 	var sum int64
 	for b := range d.books {
 		b.lapse()
-		sum += b.promised()
+		sum += b.promised() - b.covered
 	}
-	return sum
+	return max(0, sum)
 }

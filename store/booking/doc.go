@@ -18,6 +18,12 @@
 //   - A jump of the wall clock neither ends nor prolongs a lease while the machine
 //     runs; across a restart no lease outlives its own length, counted from the load.
 //
+// Files on their way. A file that lies on a disk before a store has it (an upload, a body) is
+// in the account of its directory, a Transit: its space is promised to its holder as any
+// other, beside what the stores on that disk have promised, and given back when it is gone.
+// Where a store on the same disk is going to take over the very file, its promise is the only
+// one, and what is written meanwhile is taken off it: by Resident, or by Transit.Cover.
+//
 // How a store uses it. At its opening it reads its counters and the records of
 // its reservations and gives them to New. For each crate it calls Draw, writes the
 // data, and commits the crate in one transaction of its own that also adds the

@@ -58,6 +58,18 @@ func (d *Draw) Written(n int64) {
 	d.b.dev.moved += n
 }
 
+// Removed says that n bytes that were written are gone again, and are to be written anew.
+func (d *Draw) Removed(n int64) {
+	d.b.dev.mu.Lock()
+	defer d.b.dev.mu.Unlock()
+	n = min(n, d.written)
+	if d.done || n <= 0 {
+		return
+	}
+	d.written -= n
+	d.b.landed -= n
+}
+
 // Adopts says that the crate is a file of so many bytes that was counted as
 // Resident: a Commit takes it off that figure.
 func (d *Draw) Adopts(bytes int64) { d.resident = bytes }

@@ -7,6 +7,8 @@ const (
 	MaxLease = 30 * 24 * time.Hour
 	// MaxReservations is how many reservations one store keeps at once.
 	MaxReservations = 65536
+	// transitFloor: of a small disk no more than 1/transitFloor is left free by a Transit.
+	transitFloor = 16
 	// spaceTries is how often the device is asked anew when its answer was overtaken by
 	// writes that finished meanwhile.
 	spaceTries = 4
