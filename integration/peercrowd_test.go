@@ -140,7 +140,7 @@ func TestPeerTakesBackWhatTheDeadHold(t *testing.T) {
 	p.Start()
 	dead, heir := newOwner(t, p, "grpc"), newOwner(t, p, "http")
 	start := time.Now() // the lease begins at the peer, before its answer is here
-	if err := dead.reserve(store.NewReservationID(), 60<<20, crowdLease); err != nil {
+	if err := dead.reserve(store.NewReservationID(), 45<<20, crowdLease); err != nil {
 		t.Fatal(err)
 	}
 	dead.Close()

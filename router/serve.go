@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"stasis/store"
@@ -112,6 +113,20 @@ func (r *Router) Adopting(p *Plan) {
 			return
 		}
 	}
+}
+
+// Adopts reports whether a node of a plan adopts bodies, and has promised its part.
+func (r *Router) Adopts(p Plan) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(p.Targets, func(t Target) bool {
+		n := r.byID[t.Node]
+		if n == nil || !t.Reserved {
+			return false
+		}
+		h := n.online()
+		return h != nil && h.adopts
+	})
 }
 
 // Checksums gives those of a crate of which a receipt is in.

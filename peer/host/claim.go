@@ -33,6 +33,9 @@ func (o *owner) tryTake(reservation store.ReservationID, id store.CrateID, size 
 	charge := store.Charge(size)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if l := o.leases[reservation]; l != nil {
+		charge *= l.count()
+	}
 	draw, err := o.book.Draw(reservation, id, charge)
 	if err != nil {
 		return nil, err

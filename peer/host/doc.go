@@ -17,6 +17,14 @@
 //     recorded, or found by its intent, after any crash.
 //   - An owner's promises never pass its quota, and never what the store promised the
 //     host in turn: each reservation has one of the store behind it, which outlasts it.
+//   - An owner's quota counts every copy that the owner ordered, as reserved and as stored. A
+//     peer whose person wants more copies than an owner orders makes them for itself: they
+//     take its disks, and nobody's quota.
+//   - What one of several owners has reserved and not drawn is a part of what is free, with a
+//     quota or without, and for a day at most without being judged again: share.go.
+//   - An upload has the space of its file promised on the disk of the spool, by owner, before
+//     its first byte: in what the store has promised where the store takes over the file, and
+//     otherwise in the account of the spool.
 //   - What an interrupted upload holds on disk is part of its reservation, and goes with
 //     it. An upload whose bytes are not those expected is received anew before anybody is
 //     told that they are wrong.
@@ -52,7 +60,7 @@
 // change nothing before its Fence has succeeded.
 //
 // Where to start: session.go is the interface, put.go and upload.go how a crate comes in,
-// reserve.go the space, settle.go what a crash leaves, position.go
+// reserve.go and share.go the space, settle.go what a crash leaves, position.go
 // and recount.go how an older state is told, admin.go the person's side.
 // FORMAT.md has the records.
 package host

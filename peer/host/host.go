@@ -44,12 +44,15 @@ type Options struct {
 
 // Host serves one store to many owners. It implements wire.Service.
 type Host struct {
-	o           Options
-	log         logrus.FieldLogger
-	db          *ledger.DB
-	space       *ledger.Space
-	store       store.Store
-	adopter     store.Adopter // nil unless it adopts from the spool
+	o       Options
+	log     logrus.FieldLogger
+	db      *ledger.DB
+	space   *ledger.Space
+	store   store.Store
+	adopter store.Adopter // nil unless it adopts from the spool
+	// transit is the account of the spool; nil without a spool, and where the store adopts
+	// whatever lies there, so that it is on the store's own account.
+	transit     *booking.Transit
 	leaf        store.NodeID
 	incarnation string
 	refusals    guard.Refusals
@@ -240,6 +243,9 @@ func (h *Host) Close(ctx context.Context) error {
 func (h *Host) closeBooks() {
 	for _, o := range h.all() {
 		o.book.Close()
+	}
+	if h.transit != nil {
+		h.transit.Close()
 	}
 }
 

@@ -22,6 +22,12 @@ const (
 
 	// ReservationsAnOwner is how many reservations one owner may hold at once.
 	ReservationsAnOwner = 512
+	// LongestLease is the longest lease that an owner gets; a longer one is cut to it. Vaults ask
+	// for an hour.
+	LongestLease = 24 * time.Hour
+	// SparedPart: what one of several owners has reserved and not drawn is never more than
+	// what would be free without it but 1/SparedPart. See share.go.
+	SparedPart = 4
 	// MirrorLease is by how much the lease asked of the store outlasts the owner's: it is
 	// the host that ends them, and this only bounds what a host that never comes back
 	// leaves behind.
@@ -75,8 +81,9 @@ const (
 	PartialsAnOwner = 64
 	// PartialKept is how long an interrupted upload waits to be resumed.
 	PartialKept = 6 * time.Hour
-	// SpoolFloor is what a spool on another filesystem than the store leaves free there, in
-	// bytes: a crate that doesn't fit is put without a spool, and can't be resumed.
+	// SpoolFloor is what a spool that is not on the store's account leaves free of its disk, in
+	// bytes, or less where the disk is small. A crate that doesn't fit is put without a spool and
+	// can't be resumed, or refused by a store that would need the same space for it.
 	SpoolFloor = 256 << 20
 	// flushEvery is after how many bytes of an upload its writing to the disk is begun.
 	flushEvery = 8 << 20

@@ -27,7 +27,8 @@ type peer struct {
 	store store.Store // the inner one
 	// wrap, unless nil, gives what the host uses in its place.
 	wrap     func(store.Store) store.Store
-	takeOver bool // a person says that this ledger is the right one
+	takeOver bool   // a person says that this ledger is the right one
+	spool    string // unless empty, is the spool
 	db       *ledger.DB
 	*Host
 }
@@ -83,6 +84,9 @@ func (p *peer) open() (err error) {
 		if p.store, err = directory.Open(context.Background(), p.root(), store.NodeID{}, keeper, directory.Options{Clock: p.clock}); err != nil {
 			return err
 		}
+	}
+	if p.spool != "" {
+		o.Spool = p.spool
 	}
 	o.Store = p.store
 	if p.wrap != nil {

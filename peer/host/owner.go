@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"stasis/peer/identity"
 	"stasis/store"
@@ -25,8 +26,11 @@ type owner struct {
 	// mirrors are held while the store is asked for, or gives back, what a reservation
 	// of the owner needs. By the owner's id of it.
 	mirrors keyed.Locks[store.ReservationID]
-	lane    string // its name in the host's lanes
-	events  ring
+	// promising is held while it is judged whether the owner may have a promise of the store,
+	// and the store gives it. It is taken after that of mirrors.
+	promising keyed.Locks[struct{}]
+	lane      string // its name in the host's lanes
+	events    ring
 
 	mu        sync.Mutex
 	rec       ownerRecord
@@ -36,6 +40,7 @@ type owner struct {
 	position  store.Position                 // of its crates, as the ledger has it
 	held      store.Token                    // of the mount that was admitted last; zero: none was
 	leases    map[store.ReservationID]*lease // alive, by the owner's id
+	ordering  map[store.ReservationID]copies // what requests under way order
 	ended     map[*lease]struct{}            // the store's part is still to be given back
 	partials  map[store.CrateID]*partial     // interrupted uploads; none that goes on
 	unsettled map[store.CrateID]outcome      // puts of which it is not clear whether the store has them
@@ -48,16 +53,29 @@ type owner struct {
 type lease struct {
 	id     store.ReservationID // the owner's
 	inner  store.ReservationID // the store's
-	bytes  int64               // promised
+	copies                     // ordered, and charged
+	bytes  int64               // promised, over all copies, like the next two
 	drawn  int64               // of it, by crates that are in the store
 	active int64               // drawn by puts under way, in bytes
 	ended  bool
 }
 
+// each is one copy's part of what a reservation has over all of them.
+func (l *lease) each(bytes int64) int64 { return bytes / l.count() }
+
+// asks is what the store is asked for behind the reservation.
+func (l *lease) asks(bytes int64, o *owner, life time.Duration) store.ReserveRequest {
+	r := store.ReserveRequest{ID: l.inner, Holder: o.id, Bytes: max(1, l.each(bytes)), Lease: life}
+	if l.copies > 1 {
+		r.Copies = int(l.copies)
+	}
+	return r
+}
+
 func (h *Host) newOwner(id store.OwnerID, rec ownerRecord) *owner {
 	o := &owner{
 		h: h, id: id, number: rec.number, rec: rec, lane: id.String(),
-		leases: make(map[store.ReservationID]*lease), ended: make(map[*lease]struct{}),
+		leases: make(map[store.ReservationID]*lease), ordering: make(map[store.ReservationID]copies), ended: make(map[*lease]struct{}),
 		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]outcome),
 	}
 	o.events.init(h.incarnation)
@@ -121,7 +139,7 @@ func (o *owner) load() error {
 	if err := o.loadPosition(); err != nil {
 		return err
 	}
-	return o.loadPartials()
+	return o.loadPartials(context.Background())
 }
 
 func capacityOf(quota int64) int64 {
@@ -140,7 +158,8 @@ func (o *owner) loadTerms() (records []booking.Record, err error) {
 		if err != nil {
 			return err
 		}
-		l := &lease{id: r.terms.ID, inner: r.inner, bytes: r.terms.Bytes}
+		r.terms.Lease = min(r.terms.Lease, LongestLease)
+		l := &lease{id: r.terms.ID, inner: r.inner, copies: r.copies, bytes: r.terms.Bytes}
 		d, ok, err := o.h.space.Get(o.key(tableDrawn, r.inner[:]...))
 		if err == nil && ok {
 			l.drawn, err = decodeDrawn(d)

@@ -74,7 +74,7 @@ func (o *owner) repeat(ctx context.Context, rec crateRecord, r store.PutRequest)
 	}
 	in := o.inner(r, store.ReservationID{})
 	o.mu.Lock()
-	if l := o.leases[r.Reservation]; l != nil {
+	if l := o.leases[r.Reservation]; l != nil && l.count() == rec.count() {
 		in.Reservation = l.inner // in case the store has lost the crate
 	}
 	o.mu.Unlock()
@@ -272,7 +272,7 @@ func (o *owner) intend(ctx context.Context, items []*item) error {
 		part := items[from:min(len(items), from+itemsAnUpdate)]
 		p, err := o.h.space.Update(func(tx *ledger.Tx) error {
 			for _, it := range part {
-				tx.Put(o.key(tableIntent, it.r.Crate[:]...), intent{it.r.Form, it.r.Size, it.claim.lease.inner}.encode())
+				tx.Put(o.key(tableIntent, it.r.Crate[:]...), intent{it.r.Form, it.r.Size, it.claim.lease.inner, it.claim.lease.copies}.encode())
 			}
 			return nil
 		})
@@ -295,7 +295,7 @@ func (o *owner) record(items []*item) {
 		part := items[from:min(len(items), from+itemsAnUpdate)]
 		_, err := o.update(func(tx *ledger.Tx) error {
 			for _, it := range part {
-				rec := crateRecord{it.r.Form, it.r.Size, it.receipts[0].Sums.Root()}
+				rec := crateRecord{it.r.Form, it.r.Size, it.receipts[0].Sums.Root(), it.claim.lease.copies}
 				if err := o.land(tx, it.r.Crate, rec, it.claim.lease.inner); err != nil {
 					return err
 				}
@@ -316,7 +316,7 @@ func (o *owner) record(items []*item) {
 
 // land writes, within an update, that a crate is the owner's and what it costs.
 func (o *owner) land(tx *ledger.Tx, id store.CrateID, rec crateRecord, inner store.ReservationID) error {
-	charge := store.Charge(rec.size)
+	charge := rec.charge()
 	tx.Put(o.key(tableCrate, id[:]...), rec.encode())
 	tx.Delete(o.key(tableIntent, id[:]...))
 	if rec.size > SmallCrate {

@@ -31,7 +31,11 @@ const (
 	tableToken    = 't' // token16 -> time: a token that this host showed to its store
 )
 
-const recordVersion = 1
+const (
+	recordVersion = 1
+	// orderVersion is that of records which say how many copies the owner ordered.
+	orderVersion = 2
+)
 
 // The labels that derive the ids under which the store knows an owner's crates, fixed for
 // ever by version 1 of the format.
@@ -184,18 +188,54 @@ type crateRecord struct {
 	form store.Form
 	size int64
 	root store.Digest
+	copies
+}
+
+// copies is how many copies the owner has ordered of something; 0 is 1. It ends a record, and
+// makes its version orderVersion, where it is more.
+type copies uint16
+
+func (c copies) count() int64 { return int64(max(1, c)) }
+
+func (c copies) end(record []byte) []byte {
+	if c <= 1 {
+		return record
+	}
+	record[0] = orderVersion
+	return binary.BigEndian.AppendUint16(record, uint16(c))
+}
+
+func (r *reader) versionOrder() (ordered bool) {
+	v := r.byte()
+	r.bad = v != recordVersion && v != orderVersion || r.bad
+	return v == orderVersion
+}
+
+func (r *reader) copies(ordered bool) copies {
+	if !ordered {
+		return 1
+	}
+	var b [2]byte
+	r.bytes(b[:])
+	c := copies(binary.BigEndian.Uint16(b[:]))
+	r.bad = r.bad || c < 2
+	return c
 }
 
 func (r crateRecord) encode() []byte {
 	b := binary.BigEndian.AppendUint64([]byte{recordVersion, byte(r.form)}, uint64(r.size))
-	return append(b, r.root[:]...)
+	return r.copies.end(append(b, r.root[:]...))
 }
+
+// charge is what the crate costs its owner.
+func (r crateRecord) charge() int64 { return r.count() * store.Charge(r.size) }
 
 func decodeCrate(b []byte) (r crateRecord, err error) {
 	in := reader{b: b}
-	in.version()
+	ordered := in.versionOrder()
 	r.form, r.size = store.Form(in.byte()), in.int64()
 	in.bytes(r.root[:])
+	r.copies = in.copies(ordered)
 	if r.form > store.Sealed || r.size < 1 || r.size > store.MaxCrate {
 		in.bad = true
 	}
@@ -222,18 +262,26 @@ func decodeTotals(b []byte) (t booking.Totals, err error) {
 type termsRecord struct {
 	inner store.ReservationID
 	terms booking.Terms
+	copies
 }
 
 func (r termsRecord) encode() []byte {
-	return append(r.inner[:len(r.inner):len(r.inner)], r.terms.Encode()...)
+	b := append(r.inner[:len(r.inner):len(r.inner)], r.terms.Encode()...)
+	if r.copies > 1 {
+		b = binary.BigEndian.AppendUint16(b, uint16(r.copies))
+	}
+	return b
 }
 
 func decodeTermsRecord(b []byte) (r termsRecord, err error) {
 	if len(b) < len(r.inner) {
 		return r, damaged("a reservation")
 	}
-	copy(r.inner[:], b)
-	if r.terms, err = booking.DecodeTerms(b[len(r.inner):]); err != nil {
+	b = b[copy(r.inner[:], b):]
+	in := reader{b: b[min(len(b), booking.TermsSize):]}
+	r.copies = in.copies(len(in.b) > 0)
+	r.terms, err = booking.DecodeTerms(b[:min(len(b), booking.TermsSize)])
+	if err != nil || in.end("") != nil {
 		return r, damaged("a reservation")
 	}
 	return r, nil
@@ -255,18 +303,20 @@ type intent struct {
 	form  store.Form
 	size  int64
 	inner store.ReservationID // of the store
+	copies
 }
 
 func (r intent) encode() []byte {
 	b := binary.BigEndian.AppendUint64([]byte{recordVersion, byte(r.form)}, uint64(r.size))
-	return append(b, r.inner[:]...)
+	return r.copies.end(append(b, r.inner[:]...))
 }
 
 func decodeIntent(b []byte) (r intent, err error) {
 	in := reader{b: b}
-	in.version()
+	ordered := in.versionOrder()
 	r.form, r.size = store.Form(in.byte()), in.int64()
 	in.bytes(r.inner[:])
+	r.copies = in.copies(ordered)
 	if r.form > store.Sealed || r.size < 1 || r.size > store.MaxCrate {
 		in.bad = true
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"stasis/peer/wire"
 	"stasis/store"
 	"stasis/store/booking"
 	"stasis/store/ledger"
@@ -29,13 +30,13 @@ func (j *journal) SaveTerms(ctx context.Context, t booking.Terms) error {
 	l := o.leases[t.ID]
 	fresh := l == nil
 	if fresh {
-		l = &lease{id: t.ID, inner: store.NewReservationID()}
+		l = &lease{id: t.ID, inner: store.NewReservationID(), copies: o.ordering[t.ID]}
 		o.leases[t.ID] = l
 	}
 	inner, before, differs := l.inner, l.bytes, fresh || l.bytes != t.Bytes
 	o.mu.Unlock()
 	err := o.h.change(ctx, func(tx *ledger.Tx) error {
-		tx.Put(o.key(tableTerms, t.ID[:]...), termsRecord{inner, t}.encode())
+		tx.Put(o.key(tableTerms, t.ID[:]...), termsRecord{inner, t, l.copies}.encode())
 		if differs {
 			tx.Put(o.key(tableMirror, inner[:]...), encodeDrawn(before))
 		}
@@ -76,7 +77,8 @@ func (j *journal) DeleteTerms(ctx context.Context, id store.ReservationID) error
 	return nil
 }
 
-// reserve is store.Store's Reserve: of the owner's quota first, then of the store.
+// reserve is store.Store's Reserve: of the owner's quota first, which every copy that it
+// orders counts for, then of the store.
 func (o *owner) reserve(ctx context.Context, r store.ReserveRequest) ([]store.Share, error) {
 	unlock, err := o.mirrors.Lock(ctx, r.ID)
 	if err != nil {
@@ -86,12 +88,26 @@ func (o *owner) reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 	if err := o.lapse(ctx); err != nil {
 		return nil, err
 	}
-	was, err := o.admitReserve(r)
+	r.Lease = min(r.Lease, LongestLease)
+	order, done, err := o.order(r)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
+	was, err := o.admitReserve(r, order)
+	if err != nil {
+		return nil, err
+	}
+	unlockPromise, err := o.promising.Lock(ctx, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	defer unlockPromise()
+	if err := o.judge(ctx, opReserve, r.ID, r.Bytes); err != nil {
+		return nil, err
+	}
 	own := r
-	own.Copies, own.Zones, own.Exclude = min(r.Copies, 1), min(r.Zones, 1), nil
+	own.Bytes, own.Copies, own.Zones, own.Exclude = order.over(r.Bytes), 0, min(r.Zones, 1), nil
 	share, err := o.book.Reserve(ctx, own)
 	if err != nil {
 		return nil, o.asQuota(err)
@@ -101,13 +117,50 @@ func (o *owner) reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 		return shares, nil
 	}
 	if errors.Is(err, store.NoSpace) {
-		o.mu.Lock()
-		o.wants = true
-		o.mu.Unlock()
+		o.want()
 	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 	defer cancel()
 	return nil, errors.Join(err, o.unreserve(undo, r.ID, was))
+}
+
+// order notes how many copies a request orders, until done is called. A reservation keeps the
+// number that it was made with.
+func (o *owner) order(r store.ReserveRequest) (c copies, done func(), err error) {
+	if r.Copies < 0 || r.Copies > wire.MaxShares {
+		return 0, nil, &store.Error{Kind: store.Invalid, Op: opReserve, Detail: fmt.Sprintf("%d copies", r.Copies)}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c = copies(max(1, r.Copies))
+	if l := o.leases[r.ID]; l != nil && l.count() != c.count() {
+		if r.Copies != 0 {
+			return 0, nil, &store.Error{Kind: store.Invalid, Op: opReserve, Subject: r.ID.String(),
+				Detail: fmt.Sprintf("it was made for %d copies", l.count()), Hint: "another number needs a reservation of its own"}
+		}
+		c = l.copies
+	}
+	o.ordering[r.ID] = c
+	return c, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.ordering, r.ID)
+	}, nil
+}
+
+// over is what so many bytes are over all copies; more than there can be is cut to that.
+func (c copies) over(bytes int64) int64 {
+	if bytes > math.MaxInt64/c.count() {
+		return math.MaxInt64
+	}
+	return bytes * c.count()
+}
+
+// want notes that the owner was refused for space: it is told when there is some again.
+func (o *owner) want() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wants = true
 }
 
 // asQuota names what the owner's own book refuses.
@@ -126,7 +179,7 @@ func (o *owner) asQuota(err error) error {
 
 // admitReserve gives the request that makes a reservation again what it is now; its
 // Bytes are 0 if there is none.
-func (o *owner) admitReserve(r store.ReserveRequest) (was store.ReserveRequest, err error) {
+func (o *owner) admitReserve(r store.ReserveRequest, order copies) (was store.ReserveRequest, err error) {
 	o.mu.Lock()
 	l := o.leases[r.ID]
 	n := len(o.leases)
@@ -139,7 +192,7 @@ func (o *owner) admitReserve(r store.ReserveRequest) (was store.ReserveRequest, 
 		return was, &store.Error{Kind: store.Quota, Op: opReserve, Detail: fmt.Sprintf("%d reservations are the most for one owner", ReservationsAnOwner),
 			Hint: "release those that are not needed"}
 	}
-	if l != nil && r.Bytes < was.Bytes {
+	if l != nil && order.over(r.Bytes) < was.Bytes {
 		// What interrupted uploads hold can't be given back while they lie there.
 		o.dropPartials(func(p *partial) bool { return p.claim != nil && p.claim.lease == l })
 	}
@@ -155,13 +208,13 @@ func (o *owner) mirror(ctx context.Context, r store.ReserveRequest, share store.
 		return nil, lapsed(opReserve, r.ID)
 	}
 	in := r
-	in.ID, in.Holder, in.Bytes = l.inner, o.id, share.Bytes
+	in.ID, in.Holder, in.Bytes = l.inner, o.id, l.each(share.Bytes)
+	if l.copies > 1 {
+		in.Copies = int(l.copies)
+	}
 	in.Lease = r.Lease + MirrorLease
 	if r.Lease == 0 {
 		in.Lease = store.DefaultLease + MirrorLease
-	}
-	if in.Lease < r.Lease {
-		in.Lease = math.MaxInt64 // the store cuts it to what it gives
 	}
 	shares, err := o.h.store.Reserve(ctx, in)
 	if errors.Is(err, store.NoSpace) {
@@ -174,7 +227,7 @@ func (o *owner) mirror(ctx context.Context, r store.ReserveRequest, share store.
 	}
 	o.inStep(l)
 	for i := range shares {
-		shares[i].Bytes, shares[i].Drawn, shares[i].Expires = share.Bytes, share.Drawn, share.Expires
+		shares[i].Bytes, shares[i].Drawn, shares[i].Expires = l.each(share.Bytes), l.each(share.Drawn), share.Expires
 	}
 	return shares, nil
 }
@@ -212,12 +265,25 @@ func (o *owner) renew(ctx context.Context, id store.ReservationID) (time.Time, e
 		return time.Time{}, err
 	}
 	defer unlock()
+	unlockPromise, err := o.promising.Lock(ctx, struct{}{})
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer unlockPromise()
+	o.mu.Lock()
+	l := o.leases[id]
+	o.mu.Unlock()
+	if l != nil {
+		if err := o.judge(ctx, opRenew, id, 0); err != nil {
+			return time.Time{}, err
+		}
+	}
 	expires, err := o.book.Renew(ctx, id)
 	if err != nil {
 		return time.Time{}, err
 	}
 	o.mu.Lock()
-	l := o.leases[id]
+	l = o.leases[id]
 	o.mu.Unlock()
 	if l == nil {
 		return time.Time{}, lapsed(opRenew, id)
@@ -240,7 +306,7 @@ func (o *owner) remake(ctx context.Context, l *lease, err error) error {
 		bytes = l.drawn + l.active
 	}
 	o.mu.Unlock()
-	_, err = o.h.store.Reserve(ctx, store.ReserveRequest{ID: l.inner, Holder: o.id, Bytes: max(1, bytes), Lease: store.DefaultLease + MirrorLease})
+	_, err = o.h.store.Reserve(ctx, l.asks(bytes, o, store.DefaultLease+MirrorLease))
 	return err
 }
 
@@ -311,7 +377,7 @@ func (o *owner) giveBackOne(ctx context.Context, l *lease) error {
 		return nil
 	}
 	if active > 0 {
-		_, err := o.h.store.Reserve(ctx, store.ReserveRequest{ID: l.inner, Holder: o.id, Bytes: bytes, Lease: MirrorLease})
+		_, err := o.h.store.Reserve(ctx, l.asks(bytes, o, MirrorLease))
 		return err
 	}
 	if err := o.h.store.Release(ctx, l.inner); err != nil {
@@ -363,7 +429,7 @@ func (o *owner) remirrorOne(ctx context.Context, l *lease) error {
 	if err != nil || r.inner != l.inner {
 		return err
 	}
-	ask := store.ReserveRequest{ID: l.inner, Holder: o.id, Bytes: r.terms.Bytes, Lease: r.terms.Lease + MirrorLease}
+	ask := l.asks(r.terms.Bytes, o, r.terms.Lease+MirrorLease)
 	if _, err = o.h.store.Reserve(ctx, ask); err == nil {
 		o.inStep(l)
 	}

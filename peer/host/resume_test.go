@@ -17,13 +17,17 @@ import (
 
 func (p *peer) spoolFiles() []string {
 	p.t.Helper()
-	entries, err := os.ReadDir(filepath.Join(p.dir, "spool"))
+	dir := p.spool
+	if dir == "" {
+		dir = filepath.Join(p.dir, "spool")
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	var paths []string
 	for _, e := range entries {
-		paths = append(paths, filepath.Join(p.dir, "spool", e.Name()))
+		paths = append(paths, filepath.Join(dir, e.Name()))
 	}
 	return paths
 }

@@ -348,10 +348,10 @@ func (o *owner) discard(ctx context.Context, id store.CrateID) error {
 	}
 	err = o.change(o.h.ctx, func(tx *ledger.Tx) error {
 		tx.Delete(o.key(tableCrate, id[:]...))
-		return o.count(tx, -store.Charge(rec.size), -1)
+		return o.count(tx, -rec.charge(), -1)
 	})
 	if _, still, e := o.find(id); e == nil && !still {
-		o.book.Freed(store.Charge(rec.size))
+		o.book.Freed(rec.charge())
 		o.h.spaceFreed()
 	}
 	return err
@@ -415,10 +415,11 @@ func (o *owner) status(ctx context.Context) (store.Status, error) {
 	if err != nil {
 		return st, err
 	}
+	may := o.mayPromise(st.Free)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	st.Used, st.Reserved, st.Crates, st.Damage, st.Device = u.Used, u.Reserved, u.Crates, o.damage, 0
-	st.Free, st.Position = min(st.Free, u.Free), o.position
+	st.Free, st.Position = min(st.Free, u.Free, may), o.position
 	if o.rec.quota > 0 && (st.Capacity == 0 || o.rec.quota < st.Capacity) {
 		st.Capacity = o.rec.quota
 	}

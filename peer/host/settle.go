@@ -115,8 +115,9 @@ func (o *owner) claimFound(ctx context.Context, id store.CrateID, in intent, inf
 	if c != nil {
 		inner = c.lease.inner
 	}
+	rec := crateRecord{info.Form, info.Size, info.Root, in.copies}
 	err := o.change(ctx, func(tx *ledger.Tx) error {
-		return o.land(tx, id, crateRecord{info.Form, info.Size, info.Root}, inner)
+		return o.land(tx, id, rec, inner)
 	})
 	switch {
 	case c != nil && err == nil:
@@ -124,7 +125,7 @@ func (o *owner) claimFound(ctx context.Context, id store.CrateID, in intent, inf
 	case c != nil:
 		c.undo()
 	case err == nil:
-		o.book.Found(store.Charge(info.Size))
+		o.book.Found(rec.charge())
 	}
 	return err
 }

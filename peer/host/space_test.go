@@ -33,7 +33,7 @@ func TestQuota(t *testing.T) {
 	if st, err := ann.Status(bg); err != nil || st.Free != 0 || st.Reserved != 4*mib-c.Charge() || st.Used != c.Charge() {
 		t.Errorf("status %+v, %v", st, err)
 	}
-	if st, err := bob.Status(bg); err != nil || st.Free != 60*mib || st.Capacity != 64*mib {
+	if st, err := bob.Status(bg); err != nil || st.Free != 45*mib || st.Capacity != 64*mib {
 		t.Errorf("the other's status %+v, %v", st, err)
 	}
 	if err := ann.Discard(bg, store.DiscardRequest{Crate: c.ID}); err != nil {
@@ -182,7 +182,7 @@ func TestDeadVault(t *testing.T) {
 	if st, err := p.store.Status(bg); err != nil || st.Reserved != 0 {
 		t.Errorf("after bob's lease, over while the peer was down: %+v, %v", st, err)
 	}
-	if err := take(p.client(ann.id), 16*mib, 0); err != nil {
+	if err := take(p.client(ann.id), 12*mib, 0); err != nil {
 		t.Errorf("after all leases: %v", err)
 	}
 }
@@ -196,7 +196,7 @@ func TestFairness(t *testing.T) {
 	ctx, cancel := context.WithCancel(bg)
 	defer cancel()
 	var stuck sync.WaitGroup
-	r := reserve(t, big, 400*mib)
+	r := reserve(t, big, 380*mib)
 	for i := range 32 {
 		size := 3 * mib
 		if i%2 == 0 {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -8,9 +9,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"stasis/store"
+	"stasis/store/booking"
 	"stasis/store/ledger"
 )
 
@@ -29,8 +30,12 @@ func (h *Host) openSpool() error {
 	}
 	if a, ok := h.store.(store.Adopter); ok && a.AdoptsFrom(path) {
 		h.adopter = a
+		if _, some := a.(adoptsUnder); !some {
+			return nil
+		}
 	}
-	return nil
+	h.transit, err = booking.OpenTransit(path, SpoolFloor, h.o.Clock)
+	return err
 }
 
 // sweepSpool removes files that no interrupted upload names.
@@ -67,29 +72,62 @@ func (h *Host) spoolPath(file [16]byte) string {
 	return filepath.Join(h.o.Spool, uuid.UUID(file).String())
 }
 
-// spooled adds to the bytes that lie in the spool and tells the store, which does not
-// charge them twice.
-func (h *Host) spooled(n int64) {
-	if h.adopter == nil || n == 0 {
+// adoptsUnder is a store that adopts some of what it is given, depending on the reservation.
+type adoptsUnder interface {
+	AdoptsUnder(id store.ReservationID) bool
+}
+
+// spooled adds to the bytes that lie in the spool for an upload and tells of it whoever keeps
+// the account of the disk, which does not charge them twice.
+func (h *Host) spooled(p *partial, n int64) {
+	if n == 0 {
 		return
 	}
 	h.resident.Lock()
-	defer h.resident.Unlock()
 	h.resident.bytes = max(0, h.resident.bytes+n)
-	h.adopter.Resident(h.resident.bytes)
+	if h.transit == nil {
+		h.adopter.Resident(h.resident.bytes)
+	}
+	h.resident.Unlock()
+	if n > 0 {
+		p.room.Written(n)
+	} else {
+		p.room.Removed(-n)
+	}
 }
 
-// spoolable tells whether a crate of this size may go through the spool. One from which
-// the store adopts has its space reserved; any other must have room to spare.
-func (h *Host) spoolable(size int64) bool {
-	if h.o.Spool == "" || h.adopter != nil {
-		return h.o.Spool != ""
+// room sees to it that the file of an upload has its space on the disk of the spool: what the
+// store has promised where it is going to take over the file, or else the owner's part of
+// what is free there. The owner's own interrupted uploads give way.
+func (o *owner) room(ctx context.Context, p *partial) error {
+	if o.h.transit == nil || p.room != nil {
+		return nil
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(h.o.Spool, &st); err != nil {
+	defer func() { p.room.Written(p.have) }()
+	if o.adopts(p) {
+		p.room = o.h.transit.Cover()
+		return nil
+	}
+	for {
+		room, err := o.h.transit.Hold(ctx, o.id, p.rec.size, o.h.mayHold)
+		if p.room = room; !errors.Is(err, store.NoSpace) {
+			return err
+		}
+		oldest := o.takeOldest(func(q *partial) bool { return q.room != nil && !q.room.Covered() })
+		if oldest == nil {
+			return err
+		}
+		o.drop(oldest)
+	}
+}
+
+// adopts reports whether the store is going to take over the file of an upload.
+func (o *owner) adopts(p *partial) bool {
+	if o.h.adopter == nil {
 		return false
 	}
-	return int64(st.Bavail)*st.Bsize-SpoolFloor > size
+	a, some := o.h.adopter.(adoptsUnder)
+	return !some || a.AdoptsUnder(p.claim.lease.inner)
 }
 
 // partial is an upload: the whole blocks that are in its file. It belongs to whoever has
@@ -104,12 +142,13 @@ type partial struct {
 	from  int64 // the first block whose digest is known: those before lay here at the start
 	begun bool  // the ledger has its record
 	claim *claim
+	room  *booking.Passage // of the file; nil where it is on the store's account
 	// rested is since when nobody sends it, by booking.Clock.
 	rested time.Duration
 }
 
 // loadPartials brings back the uploads that a stop has interrupted.
-func (o *owner) loadPartials() error {
+func (o *owner) loadPartials(ctx context.Context) error {
 	var lost [][]byte
 	err := o.h.each(o.key(tablePartial), func(k, v []byte) error {
 		rec, err := decodePartial(v)
@@ -120,11 +159,15 @@ func (o *owner) loadPartials() error {
 		info, err := os.Lstat(p.path)
 		if o.h.o.Spool != "" && err == nil && info.Mode().IsRegular() {
 			p.from = min(info.Size(), rec.size) / store.BlockSize
-			p.have = p.from * store.BlockSize
-			if p.claim, err = o.take(rec.reservation, p.id, rec.size); err == nil && p.claim.rest() {
-				o.partials[p.id] = p
-				o.h.spooled(p.have)
-				return nil
+			have := p.from * store.BlockSize
+			if p.claim, err = o.take(rec.reservation, p.id, rec.size); err == nil {
+				if o.room(ctx, p) == nil && p.claim.rest() {
+					o.partials[p.id], p.have = p, have
+					o.h.spooled(p, have)
+					return nil
+				}
+				p.claim.undo()
+				p.room.End()
 			}
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return diskError("open the spool", err)
@@ -168,6 +211,8 @@ func (o *owner) begin(r store.PutRequest) (*partial, error) {
 			c, err := o.take(r.Reservation, r.Crate, r.Size)
 			if err == nil {
 				p.claim, p.rec.reservation, p.begun = c, r.Reservation, false
+				p.room.End() // it is found anew, as the store may have promised it
+				p.room = nil
 				return p, nil
 			}
 			o.drop(p)
@@ -192,6 +237,8 @@ func (o *owner) begin(r store.PutRequest) (*partial, error) {
 // drop gives up an upload with its file and its space.
 func (o *owner) drop(p *partial) {
 	o.unlink(p)
+	p.room.End()
+	p.room = nil
 	p.claim.undo()
 	if !p.begun {
 		return
@@ -217,10 +264,13 @@ func (o *owner) unlink(p *partial) {
 		_ = p.file.Close() // its bytes don't count any more
 		p.file = nil
 	}
+	if p.room.Covered() {
+		p.room.Removed(p.have) // before the space is free, which would be counted twice
+	}
 	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		o.h.log.WithError(err).Warn("an upload could not be removed from the spool; the next open does it")
 	}
-	o.h.spooled(-p.have)
+	o.h.spooled(p, -p.have)
 	p.have, p.from = 0, 0
 }
 
@@ -269,19 +319,26 @@ func (o *owner) dropPartials(which func(*partial) bool) {
 // dropOldest drops the oldest interrupted upload under a reservation; false if there is
 // none.
 func (o *owner) dropOldest(reservation store.ReservationID) bool {
+	oldest := o.takeOldest(func(p *partial) bool { return p.claim.lease.id == reservation })
+	if oldest != nil {
+		o.drop(oldest)
+	}
+	return oldest != nil
+}
+
+// takeOldest takes out the oldest of the interrupted uploads that which names; nil if there
+// is none.
+func (o *owner) takeOldest(which func(*partial) bool) *partial {
 	var oldest *partial
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, p := range o.partials {
-		if p.claim.lease.id == reservation && (oldest == nil || p.rested < oldest.rested) {
+		if which(p) && (oldest == nil || p.rested < oldest.rested) {
 			oldest = p
 		}
 	}
 	if oldest != nil {
 		delete(o.partials, oldest.id)
 	}
-	o.mu.Unlock()
-	if oldest != nil {
-		o.drop(oldest)
-	}
-	return oldest != nil
+	return oldest
 }

@@ -25,11 +25,19 @@ func isFull(err error) bool {
 // putLarge brings a crate in by way of the spool, from where an earlier attempt stands.
 // The caller has its lock.
 func (o *owner) putLarge(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
-	if !o.h.spoolable(r.Size) {
+	if o.h.o.Spool == "" {
 		return o.putDirect(ctx, r)
 	}
 	p, err := o.begin(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.room(ctx, p); err != nil {
+		o.drop(p)
+		if errors.Is(err, store.NoSpace) && o.h.adopter == nil {
+			return o.putDirect(ctx, r) // what adopts has its own bodies on the same disk
+		}
+		o.want()
 		return nil, err
 	}
 	for {
@@ -113,7 +121,7 @@ func (o *owner) copyIn(p *partial, src *source) error {
 		}
 		h.Sum(p.sums[p.have/store.BlockSize][:0])
 		h.Reset()
-		o.h.spooled(at - p.have)
+		o.h.spooled(p, at-p.have)
 		p.have = at
 		if at-flushed >= flushEvery {
 			// So that the sync at the end has little left to do. Not all filesystems can.
@@ -142,7 +150,7 @@ func (o *owner) openPartial(p *partial) error {
 	}
 	if info.Size() < p.have {
 		// A call that was given up has taken the file after all.
-		o.h.spooled(-p.have)
+		o.h.spooled(p, -p.have)
 		p.have, p.from = 0, 0
 	}
 	if err := p.file.Truncate(p.have); err != nil {
@@ -184,6 +192,11 @@ func (o *owner) bring(ctx context.Context, p *partial, r store.PutRequest, root 
 	defer cancel()
 	defer context.AfterFunc(life, cancel)()
 	it := &item{r: r, claim: p.claim}
+	if p.room.Covered() {
+		// From now on the store knows that its space is the file's.
+		p.room.End()
+		p.room = nil
+	}
 	o.deliver(ctx, []*item{it}, o.h.lanes.heavy, func(ctx context.Context, _ []*item) {
 		it.receipts, it.err = o.adopt(ctx, p, it)
 	})
@@ -211,6 +224,12 @@ func (o *owner) restAgain(p *partial) {
 		return
 	}
 	p.claim = c
+	if o.h.transit != nil && p.room == nil {
+		if o.room(context.Background(), p) != nil {
+			o.drop(p)
+			return
+		}
+	}
 	o.rest(p)
 }
 

@@ -50,14 +50,15 @@ type Options struct {
 
 // Store is a store.Store over a router.
 type Store struct {
-	o      Options
-	log    logrus.FieldLogger
-	router *router.Router
-	shared *ledger.Space
-	local  *ledger.Space
-	book   *booking.Book
-	crates keyed.Locks[store.CrateID]
-	asking keyed.Locks[store.ReservationID]
+	o       Options
+	log     logrus.FieldLogger
+	router  *router.Router
+	shared  *ledger.Space
+	local   *ledger.Space
+	book    *booking.Book
+	transit *booking.Transit // the bodies, on their disk
+	crates  keyed.Locks[store.CrateID]
+	asking  keyed.Locks[store.ReservationID]
 
 	mu     sync.Mutex
 	policy router.Policy
@@ -101,10 +102,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.news.init()
 	err := s.emptyDir()
 	if err == nil {
+		s.transit, err = booking.OpenTransit(o.Dir, 0, o.Clock)
+	}
+	if err == nil {
 		s.router, err = router.New(router.Options{Ledger: o.Ledger, Owner: o.Owner, Bodies: s, BodyDir: o.Dir, Observer: s, Log: o.Log,
 			Tokens: o.Tokens, TakeOver: o.TakeOver})
 	}
 	if err != nil {
+		s.closeBooks()
 		return nil, errors.Join(err, closeFormer(o.Former))
 	}
 	err = errors.Join(s.make(ctx), closeFormer(o.Former))
@@ -248,8 +253,15 @@ func (s *Store) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	err := s.router.Close(ctx)
+	s.closeBooks()
+	return errors.Join(err, s.o.Ledger.Sync(ctx, s.o.Ledger.Position()))
+}
+
+func (s *Store) closeBooks() {
 	if s.book != nil {
 		s.book.Close()
 	}
-	return errors.Join(err, s.o.Ledger.Sync(ctx, s.o.Ledger.Position()))
+	if s.transit != nil {
+		s.transit.Close()
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"stasis/router"
 	"stasis/store"
 	"stasis/store/blocks"
+	"stasis/store/booking"
 	"stasis/store/ledger"
 )
 
@@ -23,8 +24,9 @@ const opPut = "put crate"
 // arrival is a crate on its way in. Whoever makes one has the crate's lock.
 type arrival struct {
 	size int64
-	path string        // of its body
-	news chan struct{} // holds one value when its manifest has changed
+	path string           // of its body
+	room *booking.Passage // of the body; nil where it is a link to a file whose space its maker has
+	news chan struct{}    // holds one value when its manifest has changed
 	// refused are the peers that have no place for it beside those that its sender rules out.
 	// Guarded by Store.mu.
 	refused map[*onward]error
@@ -62,7 +64,21 @@ func (s *Store) AdoptsFrom(dir string) bool {
 	return unix.Stat(dir, &a) == nil && unix.Stat(s.o.Dir, &b) == nil && a.Dev == b.Dev
 }
 
-// Resident is store.Adopter's. A depot's bodies are not on any one node's account.
+// AdoptsUnder reports whether a large crate that is put under a reservation from a file is
+// taken over by a node on that file's filesystem, which has promised its space. Otherwise
+// the file has its space beside what the nodes have promised.
+func (s *Store) AdoptsUnder(id store.ReservationID) bool {
+	h := s.hold(id, false)
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return s.router.Adopts(h.plan)
+}
+
+// Resident is store.Adopter's. A depot's bodies are not on any one node's account: whoever
+// has them keeps that of its disk.
 func (s *Store) Resident(int64) {}
 
 // Adopt is store.Adopter's. The file stays at path until the crate has a receipt.
@@ -204,12 +220,21 @@ func root(m *router.Manifest) store.Digest {
 // receive makes the body of a crate, with the checksums of what is in it, from which the
 // router sends until drop.
 func (s *Store) receive(ctx context.Context, r store.PutRequest, path string) (*arrival, store.Checksums, error) {
-	a := &arrival{size: r.Size, path: filepath.Join(s.o.Dir, r.Crate.String()), news: make(chan struct{}, 1), refused: make(map[*onward]error)}
+	var room *booking.Passage
+	if path == "" {
+		var err error
+		if room, err = s.transit.Hold(ctx, store.OwnerID{}, r.Size, nil); err != nil {
+			return nil, store.Checksums{}, err
+		}
+	}
+	a := &arrival{room: room, size: r.Size, path: filepath.Join(s.o.Dir, r.Crate.String()), news: make(chan struct{}, 1), refused: make(map[*onward]error)}
 	sums, err := s.fill(ctx, r, path, a.path)
 	if err != nil {
 		_ = os.Remove(a.path) // what is left of it goes at the next Open
+		room.End()
 		return nil, sums, err
 	}
+	room.Written(r.Size)
 	s.mu.Lock()
 	s.puts[r.Crate] = a
 	s.mu.Unlock()
@@ -262,6 +287,7 @@ func (s *Store) drop(id store.CrateID, a *arrival) {
 	if err := os.Remove(a.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.log.WithError(err).Warn("a body could not be removed; it goes at the next start")
 	}
+	a.room.End()
 }
 
 // dispatch has the router send a crate, to the nodes of a plan and none that its sender rules

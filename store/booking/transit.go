@@ -41,6 +41,12 @@ func OpenTransit(dir string, floor int64, clock Clock) (*Transit, error) {
 // Close takes the account off its disk.
 func (t *Transit) Close() { t.book.Close() }
 
+// Free is what may be promised now, in bytes.
+func (t *Transit) Free(ctx context.Context) (int64, error) {
+	u, err := t.book.Usage(ctx)
+	return u.Free, err
+}
+
 // Passage is the space of one file. Its methods may be called after it has ended, to no
 // effect, and for one that is nil.
 type Passage struct {
