@@ -209,31 +209,44 @@ func TestPeerGetsASecondDisk(t *testing.T) {
 	v.Unmount()
 }
 
-// Peers that pass crates on to each other do not pass one on in a circle.
+// Peers that pass crates on to each other, two or three in a circle, do not pass one on in it.
 func TestPeersInACircle(t *testing.T) {
-	a, b := harness.NewPeer(t), harness.NewPeer(t)
-	a.Start()
-	b.Start()
-	passTo(t, a, "b", b, "grpc")
-	passTo(t, b, "a", a, "grpc")
-	setCopies(t, a, 2)
-	setCopies(t, b, 2)
-	v := harness.NewVault(t)
-	v.Settings("copies = 2\n")
-	v.Start()
-	addPeer(t, v, "a", a, "grpc")
-	v.OK("node", "add", v.Point, "near", "directory", filepath.Join(v.Base, "near"))
-	rsync(t, goSource(t, "encoding"), v.Point)
-	v.Wait(10 * time.Minute)
-	time.Sleep(8 * time.Second) // what goes round would go on doing so, by the mending at the latest
-	crates := v.Status().Nodes[0].Crates
-	for _, p := range []*harness.Peer{a, b} {
-		for _, n := range p.Status().Nodes {
-			if n.Kind == "directory" && (n.Crates > crates || n.Crates == 0) {
-				t.Errorf("the vault has %d crates, and node %q of a peer %d", crates, n.Name, n.Crates)
+	for _, n := range []int{2, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			ring := make([]*harness.Peer, n)
+			for i := range ring {
+				ring[i] = harness.NewPeer(t)
+				ring[i].Start()
 			}
-		}
+			for i, p := range ring {
+				passTo(t, p, "next", ring[(i+1)%n], "grpc")
+				setCopies(t, p, 2)
+			}
+			v := harness.NewVault(t)
+			v.Settings("copies = 2\n")
+			v.Start()
+			addPeer(t, v, "a", ring[0], "grpc")
+			v.OK("node", "add", v.Point, "near", "directory", filepath.Join(v.Base, "near"))
+			rsync(t, goSource(t, "encoding"), v.Point)
+			v.Wait(10 * time.Minute)
+			crates := v.Status().Nodes[0].Crates
+			harness.Eventually(t, peerCaughtUp, "all crates on every peer's disk", func() (bool, string) {
+				for _, p := range ring {
+					if got := p.Status().Nodes[0].Crates; got < crates {
+						return false, fmt.Sprintf("%d of %d", got, crates)
+					}
+				}
+				return true, ""
+			})
+			time.Sleep(8 * time.Second) // what goes round would go on doing so, by the mending at the latest
+			crates = v.Status().Nodes[0].Crates
+			for _, p := range ring {
+				if got := p.Status().Nodes[0].Crates; got > crates {
+					t.Errorf("the vault has %d crates, and the disk of a peer %d", crates, got)
+				}
+			}
+			v.OK("check", v.Point, "--read")
+			v.Unmount()
+		})
 	}
-	v.OK("check", v.Point, "--read")
-	v.Unmount()
 }
