@@ -33,9 +33,24 @@ func (n *node) discardLoop(ctx context.Context) {
 			n.r.log.WithField("node", n.name).WithError(err).Warn("discards are tried again")
 			n.stumble(discards, err)
 		case n.discardsRest() == 0:
-			n.sleep(ctx, wakeDiscard, IdlePause)
+			n.sleep(ctx, wakeDiscard, n.nextDiscard())
 		}
 	}
+}
+
+// nextDiscard is when to look again for what is to be discarded.
+func (n *node) nextDiscard() time.Duration {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	now, wait := n.r.clock.Boot(), IdlePause
+	for c, f := range n.kept {
+		if f.until+CrateRetryCap < now {
+			delete(n.kept, c) // it is to be discarded no more
+			continue
+		}
+		wait = min(wait, max(f.until-now, CrateRetryFirst))
+	}
+	return wait
 }
 
 // discardsRest is for how long nothing is to be discarded, as that has failed.
@@ -161,7 +176,7 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 	h := n.online()
 	_, under := n.inFlight[c]
 	now := r.clock.Boot()
-	rests := n.failing[c].until > now || n.rests(discards, now) > 0
+	rests := n.kept[c].until > now || n.rests(discards, now) > 0
 	if h != nil && !under && !rests {
 		n.inFlight[c] = struct{}{}
 	}
@@ -194,11 +209,18 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 	case wholeError(err):
 		n.stumble(discards, err)
 	case err != nil:
-		n.failCrate(c, err)
+		r.mu.Lock()
+		f := n.kept[c]
+		f.tries++
+		f.until, f.err = now+backoff(CrateRetryFirst, CrateRetryCap, f.tries), err.Error()
+		if len(n.kept) < MaxFailing {
+			n.kept[c] = f
+		}
+		r.mu.Unlock()
 	default:
 		n.steady(discards)
 		r.mu.Lock()
-		delete(n.failing, c)
+		delete(n.kept, c)
 		r.mu.Unlock()
 	}
 	return err == nil, err

@@ -67,6 +67,7 @@ type node struct {
 	filling  chan struct{} // closed when the tending of the grant that is under way ends; nil: none is
 	inFlight map[store.CrateID]struct{}
 	failing  map[store.CrateID]failure
+	kept     map[store.CrateID]failure // could not be discarded for a reason of their own
 
 	repairs map[store.CrateID]*allowance // that were done, for a node on another machine
 	strays  []store.CrateID              // have receipts for leaves that the node has not named
@@ -108,7 +109,7 @@ type failure struct {
 
 func newNode(r *Router, name string) *node {
 	n := &node{r: r, name: name, silent: true, reserving: make(chan struct{}, 1),
-		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), extras: make(map[store.CrateID]struct{}),
+		inFlight: make(map[store.CrateID]struct{}), failing: make(map[store.CrateID]failure), kept: make(map[store.CrateID]failure), extras: make(map[store.CrateID]struct{}),
 		repairs: make(map[store.CrateID]*allowance), events: rate.NewLimiter(EventRate, EventBurst)}
 	n.reserving <- struct{}{}
 	for i := range n.wake {

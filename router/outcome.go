@@ -318,21 +318,19 @@ func (r *Router) retireCrate(c store.CrateID) {
 }
 
 // fail notes that a crate does not go to this node for a reason of its own.
-func (n *node) fail(j *job, err error) { n.failCrate(j.crate, err) }
-
-func (n *node) failCrate(c store.CrateID, err error) {
+func (n *node) fail(j *job, err error) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	f := n.failing[c]
+	f := n.failing[j.crate]
 	f.tries++
 	f.until = n.r.clock.Boot() + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
 	f.err = err.Error()
 	if len(n.failing) == 0 {
 		// The first of what may be many speaks for all.
-		n.r.log.WithField("node", n.name).WithField("crate", c).WithError(err).Warn("a crate could not be sent or discarded; it is tried again")
+		n.r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(err).Warn("a crate could not be sent; it is tried again")
 	}
 	if len(n.failing) < MaxFailing {
-		n.failing[c] = f
+		n.failing[j.crate] = f
 	}
 }
 
