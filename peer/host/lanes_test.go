@@ -59,6 +59,7 @@ func TestCallsHaveLanes(t *testing.T) {
 	anns, bobs := g.Crate(3*mib), g.Crate(2*mib)
 	keep(t, ann, anns)
 	keep(t, bob, bobs)
+	space := reserve(t, bob, 2*mib) // which asks the store how it stands
 	ctx, cancel := context.WithCancel(bg)
 	var all sync.WaitGroup
 	for range 120 {
@@ -78,7 +79,10 @@ func TestCallsHaveLanes(t *testing.T) {
 	if n := h.inside.Load(); n > ReadersAnOwner+ReadersPool {
 		t.Errorf("%d verifications of one owner reached the store", n)
 	}
-	keep(t, bob, g.Crate(1000))
+	small := g.Crate(1000)
+	if _, err := bob.Put(bg, store.PutRequest{Reservation: space, Crate: small.ID, Size: 1000, Source: storetest.BytesSource(small.Data)}); err != nil {
+		t.Error(err)
+	}
 	if _, err := bob.Stat(bg, bobs.ID); err != nil {
 		t.Error(err)
 	}
