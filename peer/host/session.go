@@ -97,7 +97,7 @@ func (o *owner) tell(op, subject string, err error) error {
 	if !errors.As(err, &e) {
 		return out
 	}
-	out.Kind, out.Detail = e.Kind, reason(err)
+	out.Kind = e.Kind
 	switch e.Kind {
 	case store.NoSpace, store.Quota, store.Corrupt, store.Invalid:
 		out.Detail, out.Hint = e.Detail, e.Hint
@@ -105,6 +105,9 @@ func (o *owner) tell(op, subject string, err error) error {
 		if e.Op == op || e.Op == opPut || e.Op == "admit a mount" {
 			out.Detail, out.Hint = e.Detail, e.Hint
 		}
+	}
+	if out.Detail == "" {
+		out.Detail = reason(err)
 	}
 	if e.Kind == store.Unavailable && context.Cause(o.h.ctx) == nil {
 		o.h.log.WithError(err).WithField("owner", o.id.String()[:16]).Debug("a request failed")
