@@ -145,7 +145,7 @@ func (n *node) plausible(s store.Status) (store.Status, error) {
 func (n *node) another(was, is store.NodeID) error {
 	return &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
 		Detail: fmt.Sprintf("it was %s and now is %s, an empty one or another's", was, is),
-		Hint:   "put the right store back; if it was replaced on purpose, `stasis node remove` this one and add the new one under another name"}
+		Hint:   "put the right store back; if it was replaced on purpose, `stasis node remove --force` this one, then `stasis node add` the new one"}
 }
 
 // heard takes what an open store says of itself. The node is online only once the

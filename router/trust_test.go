@@ -398,7 +398,7 @@ func TestAbsurdStatus(t *testing.T) {
 		l.status = func(s *store.Status) { s.Leaf = store.NodeID{7} }
 		g.until("it is none of ours", func() bool {
 			n := g.node("liar")
-			return n.State == Unreachable && n.ID == id && strings.Contains(n.LastError, "replaced on purpose")
+			return n.State == Unreachable && n.ID == id && strings.Contains(n.LastError, "replaced on purpose") && strings.Contains(n.LastError, "--force")
 		})
 		l.status = nil
 		g.until("it is back", func() bool { return g.node("liar").State == Online })

@@ -32,6 +32,9 @@ over. Files are written and closed as before and stay pending; reads go on.`,
 
 func resumeCommand() *cobra.Command {
 	return &cobra.Command{Use: "resume [VAULT] [NODE]", Short: "send again", Args: arguments(0, 2),
+		Long: `Sends to NODE again, or to all nodes of the vault that were paused. A node that was barred
+because its answers were wrong is trusted again only if it is called by its name, and gets what
+it has refused.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, err := pause(cmd, api.OpResume, args, &api.PauseArgs{})
 			return err
