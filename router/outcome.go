@@ -186,7 +186,7 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 	if ctx.Err() != nil || held {
 		return // it was broken off here, and goes on later
 	}
-	ours, body, differs := j.src.failure()
+	body, differs, ours := j.src.failure()
 	switch what := store.KindOf(j.err); {
 	case differs:
 		n.r.bodyDiffers(j.crate, n.nodeID())

@@ -37,16 +37,16 @@ func (s *source) note(err error) {
 	}
 }
 
-func (s *source) failure() (err error, body, differs bool) {
+func (s *source) failure() (body, differs bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed, s.body, s.differs
+	return s.body, s.differs, s.failed
 }
 
 // spoilt says that the bytes came out wrong: if they were the body's, it is not used
 // any more.
 func (s *source) spoilt() {
-	if _, body, _ := s.failure(); body {
+	if body, _, _ := s.failure(); body {
 		s.r.markRotten(s.crate)
 	}
 }
