@@ -215,6 +215,8 @@ func (s *FS) awayNodes() map[store.NodeID]string {
 			if n.Barred {
 				away[n.ID] = fmt.Sprintf("%q is not trusted", n.Name)
 			}
+		} else if n.Stuck {
+			away[n.ID] = fmt.Sprintf("%q is full: %s", n.Name, n.LastError)
 		} else if n.Refuses {
 			away[n.ID] = fmt.Sprintf("%q: %s", n.Name, n.LastError)
 		} else if !n.Durable {

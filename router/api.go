@@ -185,6 +185,7 @@ type NodeStatus struct {
 	LastError                   string    // empty when all is well
 	Paused                      bool      // nothing is sent to it, as a person wishes
 	PausedUntil                 time.Time // zero: until it is resumed
+	Stuck                       bool      // full: it has no room even for what it has promised space for
 	Refuses                     bool      // online, and takes nothing: a disk that may only be read; LastError says why
 	Barred                      bool      // it was found lying: nothing is sent to it until it is resumed
 	Warning                     string    // what the person should know: two nodes on one disk

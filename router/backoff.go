@@ -56,6 +56,9 @@ func (n *node) steady(k kind) {
 	n.paused[k] = pause{}
 	if k == putSmall || k == putLarge {
 		n.refusals, n.barred = 0, ""
+		if n.stuck {
+			n.stuck, n.short, n.wantRoom = false, "", 0
+		}
 	}
 }
 

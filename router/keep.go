@@ -81,7 +81,7 @@ func (n *node) announce(was bool, err error) {
 		close(n.tried)
 	}
 	room := false
-	if is && n.wantRoom > 0 && n.drawable() > n.wantRoom {
+	if is && n.roomAgain() {
 		n.wantRoom, n.short, room = 0, "", true
 		n.room()
 	}
@@ -100,6 +100,15 @@ func (n *node) announce(was bool, err error) {
 		n.rouse(small, large)
 		r.o.Observer.NodesChanged()
 	}
+}
+
+// roomAgain reports whether a node that had no room has some now. A grant is none where the node
+// could not keep what it has promised. Called with mu held.
+func (n *node) roomAgain() bool {
+	if n.stuck {
+		return n.status.Free > n.stuckFree
+	}
+	return n.wantRoom > 0 && n.drawable() > n.wantRoom
 }
 
 // look opens the store, or asks the open one for its status. nil: it is online.

@@ -58,6 +58,8 @@ type node struct {
 	short     string        // what the node last refused for space; empty: nothing
 	fullUntil time.Duration // nothing is sent before then
 	refusals  int           // in a row, of space for what is queued
+	stuck     bool          // it has no room for what it has promised space for, as without inodes
+	stuckFree int64         // what it said to have free then
 	wantRoom  int64         // what could be drawn when something was refused; 0: nothing was
 
 	queue    [classes]backlog

@@ -211,7 +211,8 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		// The grant is less than was thought, or the disk is.
 		n.r.mu.Lock()
 		n.grant.synced = false
-		n.refused("has too little room for what waits for it")
+		n.refused("it has promised the space, and has no room: " + j.err.Error())
+		n.stuck, n.stuckFree = true, n.status.Free
 		n.r.mu.Unlock()
 		n.stumble(kind(k), j.err)
 	case what == store.NotFound:
@@ -353,7 +354,7 @@ func (n *node) full(j *job, err error) {
 
 // room forgets what was refused for space, as there is more now. Called with mu held.
 func (n *node) room() {
-	n.fullUntil, n.refusals = 0, 0
+	n.fullUntil, n.refusals, n.stuck = 0, 0, false
 	clear(n.failing)
 }
 

@@ -186,6 +186,7 @@ func (n *node) tell() NodeStatus {
 		s.PendingBytes += q.bytes
 	}
 	s.State, s.LastError = n.state()
+	s.Stuck = s.State == Full && n.stuck
 	s.Barred, s.Refuses = n.distrusted(), s.State == Online && n.refuses() != ""
 	if h, held := n.held(); held && h.why == "" {
 		s.Paused, s.PausedUntil = true, h.until

@@ -51,7 +51,7 @@ func diskError(op, subject string, err error) error {
 	switch {
 	case isFull(err):
 		e.Kind = store.NoSpace
-		e.Hint = "make room on the filesystem it lies on"
+		e.Hint = "make room on the filesystem it lies on: remove files, if `df -i` says that there are too many"
 	case errors.Is(err, fs.ErrPermission):
 		e.Kind = store.Denied
 		e.Hint = "see to it that the directory belongs to the user who runs stasis"
