@@ -93,8 +93,16 @@ func (s *FS) content(ino names.Ino) (*content, error) {
 		if c.size == 0 {
 			c.Copies = c.Wanted
 		}
-	} else if err := s.settledContent(in, c); err != nil {
-		return nil, err
+	} else {
+		// Read again: the body may have become the settled content since, and what was settled
+		// before says nothing of it.
+		if in, err = s.tree.Get(ino); err != nil {
+			return nil, err
+		}
+		c.size = in.Size
+		if err := s.settledContent(in, c); err != nil {
+			return nil, err
+		}
 	}
 	if mark != nil {
 		a, marked = *mark, true
