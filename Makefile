@@ -9,7 +9,7 @@ BIN     = bin
 SYSTEM_UNITS ?= $(PREFIX)/lib/systemd/system
 USER_UNITS   ?= $(PREFIX)/lib/systemd/user
 # How long all tests may take; soak has no bound worth the name.
-TEST_TIMEOUT ?= 18m
+TEST_TIMEOUT ?= 40m
 SOAK_TIMEOUT ?= 24h
 FUZZ_TIME ?= 1m
 

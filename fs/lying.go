@@ -154,7 +154,8 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 	if err != nil {
 		return false, err
 	}
-	if _, wrong := s.wrongBodies.Load(c); ok && !wrong {
+	_, wrong := s.wrongBodies.Load(c)
+	if ok && !wrong {
 		err := s.readBody(c, &r, p, off)
 		if err == nil {
 			return false, nil
@@ -170,6 +171,9 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 	if n == len(p) {
 		return false, nil
 	}
+	if ok && wrong && s.readChecked(c, &r, p, off) == nil {
+		return false, nil // not all of it is wrong
+	}
 	if err == nil {
 		err = &store.Error{Kind: store.Corrupt, Op: "read crate", Subject: c.String(), Err: io.ErrUnexpectedEOF}
 	}
@@ -180,10 +184,15 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 // word of the disk alone, and is held against what nodes have said of the crate: they may
 // have had it whole by then.
 func (s *FS) readBody(c store.CrateID, r *lyingRecord, p []byte, off int64) error {
-	path := s.bodies.Path(r.Body)
 	if _, doubt := s.doubted[c]; !doubt {
-		return readFile(path, p, r.Offset+off)
+		return readFile(s.bodies.Path(r.Body), p, r.Offset+off)
 	}
+	return s.readChecked(c, r, p, off)
+}
+
+// readChecked fills p from the blocks of a body that are what was recorded of them.
+func (s *FS) readChecked(c store.CrateID, r *lyingRecord, p []byte, off int64) error {
+	path := s.bodies.Path(r.Body)
 	buf := make([]byte, min(store.BlockSize, r.Length))
 	for len(p) > 0 {
 		i := off / store.BlockSize

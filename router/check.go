@@ -100,6 +100,7 @@ type listing struct {
 	known  int64         // crates on them that the vault knows
 	ended  bool
 	broken bool // it stopped answering, or what it answers is no listing
+	open   bool // of some copies it is not known, or not recorded, whether they are there
 }
 
 // run merges the manifests with the listings: both are in the order of the ids.
@@ -154,7 +155,7 @@ func (l *listing) take(page store.Page) error {
 	bad := func(detail string) error {
 		return &store.Error{Kind: store.Invalid, Op: "list crates", Detail: detail}
 	}
-	if l.pages++; l.pages > ListPages+l.known/ListPer {
+	if l.pages++; !local(l.kind) && l.pages > ListPages+l.known/ListPer {
 		return bad(fmt.Sprintf("%d pages, with %d crates of this vault on them", l.pages-1, l.known))
 	}
 	if len(page.Crates) == 0 && page.Next != nil {
@@ -253,8 +254,14 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, p *proof, t
 			c.sum.Bytes += m.Size
 		}
 	}
-	if !there && c.came(ctx, l, m) {
-		why = ""
+	if !there {
+		if is, err := c.came(ctx, l, m); err != nil {
+			l.open = true
+			c.report(Finding{Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("whether node %q has crate %s could not be asked: %v", l.n.name, m.Crate, err)})
+			return true
+		} else if is {
+			why = ""
+		}
 	}
 	if why == "" {
 		c.sum.Copies++
@@ -266,23 +273,24 @@ func (c *checker) copy(ctx context.Context, l *listing, m *Manifest, p *proof, t
 	}
 	c.report(Finding{Problem: true, Crate: m.Crate, Node: l.n.name, Text: fmt.Sprintf("the copy of crate %s on node %q %s; it is made again from another", m.Crate, l.n.name, why)})
 	if !c.r.o.ReadOnly {
-		if err := c.r.damaged(l.n, m.Crate, &store.Error{Kind: store.Corrupt, Op: "check", Detail: why}); err != nil {
+		_, err := c.r.damaged(l.n, m.Crate, &store.Error{Kind: store.Corrupt, Op: "check", Detail: why})
+		if l.open = l.open || err != nil; err != nil && !errors.Is(err, errInFlight) {
 			c.r.log.WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
 		}
 	}
 	return false
 }
 
-// came reports whether a copy that a listing did not have is there after all, or nothing
-// is known of it: it may have come since the page was made.
-func (c *checker) came(ctx context.Context, l *listing, m *Manifest) bool {
+// came reports whether a copy that a listing did not have is there after all: it may have come
+// since the page was made. The error is that the node does not say.
+func (c *checker) came(ctx context.Context, l *listing, m *Manifest) (bool, error) {
 	info, err := call(ctx, l.n, l.h, VerifyLimit, "look for crate", func(ctx context.Context, st store.Store) (store.CrateInfo, error) {
 		return st.Stat(ctx, m.Crate)
 	}, nil)
-	if err != nil {
-		return store.KindOf(err) != store.NotFound
+	if store.KindOf(err) == store.NotFound {
+		return false, nil
 	}
-	return info.Size == m.Size && info.Root == m.form(store.Plain).Root
+	return err == nil && info.Size == m.Size && info.Root == m.form(store.Plain).Root, err
 }
 
 // withoutCopy looks at a crate of which no copy was left or made when its manifest was

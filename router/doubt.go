@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -19,27 +20,37 @@ func (r *Router) doubt(n *node, m *Manifest, err error) {
 	if k == store.Corrupt && !local(n.spec.Kind) {
 		n.wrong++
 	}
-	if k == store.NotFound && !n.exempt() {
-		n.doubtAll("a crate that it had is not there")
-	}
 	r.mu.Unlock()
-	if err := r.damaged(n, m.Crate, err); err != nil {
+	// A reader may have begun before the crate was given up there.
+	struck, err := r.damaged(n, m.Crate, err)
+	if struck && k == store.NotFound {
+		r.mu.Lock()
+		if !n.exempt() {
+			n.doubtAll("a crate that it had is not there")
+		}
+		r.mu.Unlock()
+	}
+	if err != nil && !errors.Is(err, errInFlight) {
 		r.log.WithField("node", n.name).WithField("crate", m.Crate).WithError(err).Error("record a damaged copy")
 	}
 }
 
-// damaged strikes a copy, for a reason, and queues its repair.
-func (r *Router) damaged(n *node, c store.CrateID, why error) error {
+// errInFlight is that a copy is neither struck nor right: it is being sent, or discarded, at this
+// moment.
+var errInFlight = errors.New("it is on its way")
+
+// damaged strikes a copy, for a reason, and queues its repair; struck is false if it was none that
+// counts.
+func (r *Router) damaged(n *node, c store.CrateID, why error) (struck bool, err error) {
 	id := n.nodeID()
 	r.mu.Lock()
 	_, under := n.inFlight[c]
 	r.mu.Unlock()
 	if under {
-		return nil // it is being replaced; another read finds out how that went
+		return false, errInFlight // another read finds out how that went
 	}
 	var m Manifest
-	struck := false
-	_, err := r.shared.Update(func(tx *ledger.Tx) (err error) {
+	_, err = r.shared.Update(func(tx *ledger.Tx) (err error) {
 		var ok bool
 		struck = false
 		if m, ok, err = manifestTx(tx, c); err != nil || !ok {
@@ -55,16 +66,19 @@ func (r *Router) damaged(n *node, c store.CrateID, why error) error {
 		return nil
 	})
 	if err != nil || !struck {
-		return err
+		return false, err
 	}
 	r.log.WithField("node", n.name).WithField("crate", c).WithError(why).Warn("a copy is damaged; it is made again")
 	if err := r.enqueueRepair(n, &m, true); err != nil {
-		return err
+		return true, err // the audit queues it
+	}
+	if !m.verifiedBut(id) && r.differs(c) {
+		r.retireCrate(c) // it was left to this copy to have what the body has no more
 	}
 	n.telling.Lock()
 	defer n.telling.Unlock()
 	r.placed([]Manifest{m})
-	return nil
+	return true, nil
 }
 
 // enqueueRepair queues a copy that has no space drawn for it.

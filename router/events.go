@@ -51,7 +51,7 @@ func (n *node) happened(h *handle, e store.Event) {
 	}
 	switch {
 	case e.Kind == store.EventDamaged && e.Crate != nil:
-		if err := r.damaged(n, *e.Crate, errTold); err != nil {
+		if _, err := r.damaged(n, *e.Crate, errTold); err != nil && !errors.Is(err, errInFlight) {
 			r.log.WithField("node", n.name).WithField("crate", *e.Crate).WithError(err).Error("record a damaged copy")
 			n.reconcile(h)
 		}
@@ -152,15 +152,17 @@ func (n *node) compare(h *handle) error {
 			log.WithField("crate", f.Crate).Warn(f.Text)
 		}
 	}}
-	c.lists = []*listing{{n: n, h: h, id: n.nodeID()}}
+	r.mu.Lock()
+	c.lists = []*listing{{n: n, h: h, id: n.id, kind: n.spec.Kind}}
+	r.mu.Unlock()
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
 	if err := c.run(ctx); err != nil {
 		return err
 	}
-	if c.lists[0].broken {
-		return n.unavailable("list crates", "the listing broke off", nil)
+	if l := c.lists[0]; l.broken || l.open {
+		return n.unavailable("list crates", "not all of it could be looked at", nil)
 	}
 	return ctx.Err()
 }

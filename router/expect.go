@@ -194,6 +194,7 @@ func (c *comparing) next() (err error) {
 	}
 	if len(c.known) == 0 {
 		if c.known, err = c.s.r.digestsFrom(c.m, c.block); err != nil {
+			c.s.fromBody(false)
 			return err
 		}
 	}

@@ -200,7 +200,7 @@ func TestSpare(t *testing.T) {
 	g.stop()
 	g.places[0].unplug(true)
 	g.start()
-	if err := g.r.damaged(g.r.byName("n0"), c.ID, errTold); err != nil {
+	if _, err := g.r.damaged(g.r.byName("n0"), c.ID, errTold); err != nil {
 		t.Fatal(err)
 	}
 	if g.r.spare(c.ID) {

@@ -93,6 +93,8 @@ const (
 	// ExplainFor is for how long a call of ours that failed may still explain that the position of a
 	// node moves: the node may go on with it.
 	ExplainFor = 2 * time.Minute
+	// UnknownFor is for how long the copies on a node may be unknown before they are replaced.
+	UnknownFor = 30 * time.Minute
 	// LiesBar is how many receipts for other bytes than were sent bar a node.
 	LiesBar = 2
 	// MaxHops is how many peers one after the other may pass a crate on.

@@ -157,6 +157,8 @@ func (n *node) health() place.Health {
 		return place.Leaving
 	case n.distrusted():
 		return place.Barred
+	case n.lost():
+		return place.Gone
 	case n.online() != nil && n.refuses() == "":
 		return place.Online
 	case n.r.clock.Now().Sub(n.seen) > Grace:

@@ -243,6 +243,9 @@ func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) er
 	r.mu.Lock()
 	if err != nil {
 		n.halt()
+		if n.at.unsure != "" {
+			r.unsure.Add(-1)
+		}
 		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
 		if r.byID[n.id] == n {
 			delete(r.byID, n.id)

@@ -18,7 +18,16 @@ func (n *node) settle(ctx context.Context, k class, jobs []*job) {
 			failed = append(failed, j)
 		}
 	}
-	if err := n.recordAll(done); err != nil {
+	// The position first: that crates are beyond it nobody would find out after a kill, and crates
+	// up to it that are not recorded are sent again.
+	var err error
+	if len(done) > 0 {
+		err = n.recordPosition()
+	}
+	if err == nil {
+		err = n.recordAll(done)
+	}
+	if err != nil {
 		// The node has them: once the ledger works again the repeat costs a question.
 		n.repay(done)
 		n.stumble(kind(k), err)
@@ -116,7 +125,7 @@ func (n *node) recordReceipts(jobs []*job) error {
 				tx.Put(deadKey(id, j.crate), encodeTime(deadVersion, n.r.clock.Now()))
 				continue
 			}
-			j.mismatch = !m.accept(d, j.receipts, durable)
+			j.mismatch = !m.accept(d, j.receipts, durable) && m.Retired
 			tx.Put(manifestKey(j.crate), m.encode())
 			j.m = m
 		}
@@ -132,12 +141,13 @@ func (n *node) whoDurable() (store.NodeID, bool) {
 }
 
 // accept takes a node's receipts for one crate, which agree, into a manifest. false: a store on
-// this machine has other bytes than were recorded, and the crate is retired.
+// this machine has other bytes than were recorded; where no other has the right ones the crate is
+// retired.
 func (m *Manifest) accept(d *Destination, rcs []store.Receipt, durable bool) bool {
 	rc := &rcs[0]
 	if !m.know(d.Form, rc.Sums) && m.form(d.Form).Root != rc.Sums.Root() {
 		d.State = Damaged
-		m.Retired = true
+		m.Retired = m.Retired || !m.verifiedBut(d.Node)
 		return false
 	}
 	d.State, d.Durable, d.Time = Verified, durable, rc.Time
@@ -193,7 +203,7 @@ func (n *node) fault(ctx context.Context, k class, j *job) {
 		n.fail(j, ours)
 	case ours != nil:
 		if body && !errors.Is(ours, context.Canceled) && !errors.Is(ours, context.DeadlineExceeded) {
-			n.r.markRotten(j.crate) // it can't be read: the copies are asked instead, if there are any
+			n.r.markRotten(j.crate, false) // it can't be read: the copies are asked instead, if there are any
 		}
 		n.fail(j, ours)
 	case j.lied:
@@ -278,7 +288,7 @@ func (r *Router) checkBody(ctx context.Context, n *node, j *job) {
 // none has, the crate can't have its bytes any more: it is retired, and its content, as it is
 // now, gets a new one. Nothing else retires a crate.
 func (r *Router) bodyDiffers(c store.CrateID, reader store.NodeID) {
-	r.markRotten(c)
+	r.markRotten(c, true)
 	m, ok, err := r.manifest(c)
 	if err != nil || !ok {
 		return // the next attempt finds out

@@ -23,6 +23,7 @@ type standing struct {
 	recorded store.Position // of it, what the ledger has
 	known    bool           // the ledger has one
 	unsure   string         // why the copies are unknown; empty: they are known
+	since    time.Duration  // they have been unknown, by Clock.Boot
 	quiet    bool           // it is no news for a person: the node was not known before
 	counting bool
 	changes  int           // calls of ours that may change it, under way
@@ -79,6 +80,18 @@ func (s *standing) reached(p store.Position) {
 	}
 }
 
+// receipted takes the position of a receipt, of a call before which so much was known. Called with
+// mu held.
+func (n *node) receipted(p store.Position, from vantage) {
+	switch {
+	case p == (store.Position{}) || n.at.unsure != "" || n.exempt():
+	case p.Count < from.base.Count || p.Count == from.base.Count && p != from.base:
+		n.doubtAll(wasPutBack)
+	default:
+		n.at.reached(p)
+	}
+}
+
 // stands compares a position that the node gave in answer to a question with what was known when
 // it was asked. Called with mu held.
 func (n *node) stands(p store.Position, from vantage) {
@@ -119,11 +132,17 @@ func (n *node) doubtAll(why string) {
 	if n.at.unsure != "" || n.r.o.ReadOnly {
 		return
 	}
-	n.at.unsure = why
+	n.at.unsure, n.at.since = why, n.r.clock.Boot()
 	n.r.unsure.Add(1)
 	if !n.at.quiet {
 		n.r.log.WithField("node", n.name).WithField("reason", why).Warn("the copies on a node are counted anew")
 	}
+}
+
+// lost reports whether the copies of a node have been unknown for so long that they are to be
+// replaced. Called with mu held.
+func (n *node) lost() bool {
+	return n.at.unsure != "" && n.r.clock.Boot()-n.at.since > UnknownFor
 }
 
 // standsAtOpening compares the position of a store that is about to be used with the base.
@@ -204,16 +223,24 @@ func (n *node) takeStock(ctx context.Context, h *handle) error {
 		r.mu.Unlock()
 		return errAnotherMoved
 	}
+	id := n.id
+	r.mu.Unlock()
+	if err := r.writePosition(id, after); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if n.handle != h || s.unsure == "" {
+		r.mu.Unlock()
+		return errAnotherMoved
+	}
 	quiet := s.quiet
-	s.base, s.unsure, s.quiet = after, "", false
+	s.base, s.recorded, s.known = after, after, true
+	s.unsure, s.quiet = "", false
 	if now.idle && s.begun == now.begun {
 		s.told = s.begun
 	}
 	r.unsure.Add(-1)
 	r.mu.Unlock()
-	if err := n.recordPosition(); err != nil {
-		return err
-	}
 	if !quiet {
 		r.log.WithField("node", n.name).Info("the copies on the node are counted")
 	}
@@ -247,17 +274,21 @@ func (n *node) recordPosition() error {
 	if same {
 		return nil
 	}
-	_, err := r.local.Update(func(tx *ledger.Tx) error {
-		tx.Put(positionKey(id), encodePosition(base))
-		return nil
-	})
-	if err != nil {
+	if err := r.writePosition(id, base); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.at.recorded, n.at.known = base, true
 	return nil
+}
+
+func (r *Router) writePosition(id store.NodeID, p store.Position) error {
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
+		tx.Put(positionKey(id), encodePosition(p))
+		return nil
+	})
+	return err
 }
 
 // loadPosition reads the base. Nobody else uses the node yet.

@@ -30,6 +30,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		bytes += j.size
 		r.equip(h, k, j)
 	}
+	from := n.vantage()
 	results, err := call(ctx, n, h, sendLimit(bytes, rate), "push crates", func(ctx context.Context, st store.Store) ([]store.PutResult, error) {
 		over := n.changing()
 		out := putAll(ctx, st, n, jobs, grant)
@@ -42,7 +43,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		}
 	}
 	if err == nil {
-		n.spent(grant, jobs)
+		n.spent(grant, jobs, from)
 	}
 	return errors.Is(err, errNoAnswer)
 }
@@ -146,13 +147,14 @@ func (j *job) mayLie(node store.NodeID, named []store.NodeID, leaf store.NodeID)
 	return had
 }
 
-// spent takes what the store acknowledged off the grant.
-func (n *node) spent(grant store.ReservationID, jobs []*job) {
+// spent takes what the store acknowledged off the grant. from is what was known of its position
+// before.
+func (n *node) spent(grant store.ReservationID, jobs []*job, from vantage) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	for _, j := range jobs {
 		for i := range j.receipts {
-			n.at.reached(j.receipts[i].Position)
+			n.receipted(j.receipts[i].Position, from)
 		}
 		if j.err == nil && n.grant.id == grant {
 			n.grant.stored(j.charge, n.r.clock.Boot())
@@ -266,7 +268,7 @@ func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant stor
 		return res
 	}
 	if !proven {
-		if res.Err = n.r.provable(ctx, j); res.Err != nil {
+		if res.Err = n.r.provable(ctx, n, j); res.Err != nil {
 			return res
 		}
 	}
@@ -284,10 +286,12 @@ func (n *node) putRepair(ctx context.Context, st store.Store, j *job, grant stor
 const opRepair = "repair crate"
 
 // provable reads the source of a repair in full, to be sure that it has the right bytes.
-func (r *Router) provable(ctx context.Context, j *job) error {
+func (r *Router) provable(ctx context.Context, n *node, j *job) error {
 	sums, err := r.hash(ctx, unpaced{j.src}, j.size)
 	if err == nil && sums.Root() != j.m.form(store.Plain).Root {
-		j.src.spoilt()
+		if body, _, _ := j.src.failure(); body {
+			r.bodyDiffers(j.crate, n.nodeID())
+		}
 		err = &store.Error{Kind: store.Unavailable, Op: opRepair, Subject: j.crate.String(), Detail: "no right copy was found yet"}
 	}
 	if err != nil {

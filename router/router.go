@@ -51,9 +51,9 @@ type Router struct {
 	running int // calls and other goroutines that may outlive their caller
 	quiet   []chan struct{}
 	sweep   chan struct{}
-	again   chan struct{}              // an audit is called for
-	rotten  map[store.CrateID]struct{} // bodies whose bytes came out wrong
-	holds   map[string]hold            // by the name of the node; some may be over
+	again   chan struct{}          // an audit is called for
+	rotten  map[store.CrateID]bool // bodies that are not read any more; true: their bytes are not those recorded
+	holds   map[string]hold        // by the name of the node; some may be over
 	// self is what Via was told; zero for a vault's router.
 	self store.NodeID
 }
@@ -95,7 +95,7 @@ func New(o Options) (*Router, error) {
 		cpu:    make(chan struct{}, max(1, runtime.NumCPU()/2)), sealing: make(chan struct{}, 1),
 		extras: make(chan store.CrateID, ExtraQueue), sweep: make(chan struct{}, 1),
 		byID: make(map[store.NodeID]*node), again: make(chan struct{}, 1),
-		rotten: make(map[store.CrateID]struct{}), holds: make(map[string]hold), begun: o.Clock.Now(),
+		rotten: make(map[store.CrateID]bool), holds: make(map[string]hold), begun: o.Clock.Now(),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.loadNodes(); err != nil {

@@ -338,13 +338,6 @@ func (n *node) dequeue(stale, stored []*job) error {
 	r := n.r
 	id := n.nodeID()
 	all := append(append([]*job(nil), stale...), stored...)
-	if len(stored) > 0 {
-		defer func() {
-			if e := n.recordPosition(); e != nil {
-				r.log.WithField("node", n.name).WithError(e).Error("record the position of a node")
-			}
-		}()
-	}
 	for at := 0; at < len(all); at += UpdateKeys {
 		part := all[at:min(at+UpdateKeys, len(all))]
 		var there []bool

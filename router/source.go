@@ -43,14 +43,6 @@ func (s *source) failure() (body, differs bool, err error) {
 	return s.body, s.differs, s.failed
 }
 
-// spoilt says that the bytes came out wrong: if they were the body's, it is not used
-// any more.
-func (s *source) spoilt() {
-	if body, _, _ := s.failure(); body {
-		s.r.markRotten(s.crate)
-	}
-}
-
 // OpenAt is store.Source's.
 func (s *source) OpenAt(ctx context.Context, offset int64) (io.ReadCloser, error) {
 	rc, err := s.open(ctx, offset)
@@ -87,10 +79,8 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		return nil, &store.Error{Kind: store.Invalid, Op: "read crate", Subject: s.crate.String(), Detail: "not at a block"}
 	}
 	rc, err := s.openBody(offset)
+	s.fromBody(err == nil)
 	if err == nil {
-		s.mu.Lock()
-		s.body = true
-		s.mu.Unlock()
 		return rc, nil
 	}
 	m, ok, merr := s.r.manifest(s.crate)
@@ -113,6 +103,13 @@ func (s *source) open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 		return nil, err // nobody else can have it
 	}
 	return &copyReader{r: s.r, ctx: ctx, m: m, not: s.n, block: offset / store.BlockSize}, nil
+}
+
+// fromBody notes whether what is read, and may fail, is the body.
+func (s *source) fromBody(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.body = is
 }
 
 func (s *source) openBody(offset int64) (io.ReadCloser, error) {
@@ -247,13 +244,21 @@ func (r *Router) isRotten(c store.CrateID) bool {
 	return rotten
 }
 
-// markRotten has a body not used any more as what nodes are sent.
-func (r *Router) markRotten(c store.CrateID) {
+// markRotten has a body not used any more as what nodes are sent: it can't be read or, if differs,
+// has other bytes than were recorded.
+func (r *Router) markRotten(c store.CrateID, differs bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.rotten) < MaxRotten {
-		r.rotten[c] = struct{}{}
+		r.rotten[c] = r.rotten[c] || differs
 	}
+}
+
+// differs reports whether a body was found to have other bytes than were recorded.
+func (r *Router) differs(c store.CrateID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rotten[c]
 }
 
 // unpaced is a source that is read on this machine, which no rate is meant for.

@@ -95,6 +95,10 @@ func (r *Router) replace(ctx context.Context, c store.CrateID) error {
 func (n *node) refuse(ctx context.Context, j *job) {
 	r := n.r
 	r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(j.err).Warn("a node says that it has other bytes under the id of a crate; the copy goes elsewhere")
+	if d := j.m.Destination(n.nodeID()); d != nil && d.State == Damaged {
+		n.fail(j, j.err) // it had it once: what it has of it is still read
+		return
+	}
 	if err := n.setState(j.crate, Refused); err != nil {
 		n.fail(j, err)
 		return

@@ -399,7 +399,7 @@ func (s *Store) receipts(m *router.Manifest) ([]store.Receipt, error) {
 	}
 	var out []store.Receipt
 	for _, d := range m.Destinations {
-		if d.State != router.Verified || !d.Durable {
+		if d.State != router.Verified || !d.Durable || d.Unknown {
 			continue
 		}
 		if len(d.Leaves) == 0 {
