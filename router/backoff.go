@@ -79,6 +79,8 @@ func (n *node) calm() {
 	n.permit1()
 	n.refusals = 0
 	clear(n.failing)
+	clear(n.repairs)
+	n.wheres, n.recounts, n.lists, n.counts = allowance{}, allowance{}, allowance{}, allowance{}
 	n.atOnce = true
 	n.rouseAll()
 }

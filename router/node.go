@@ -72,6 +72,7 @@ type node struct {
 	kept     map[store.CrateID]failure // could not be discarded for a reason of their own
 
 	repairs map[store.CrateID]*allowance // that were done, for a node on another machine
+	wheres  allowance                    // of asking it again where it has what it was given
 	strays  []store.CrateID              // have receipts for leaves that the node has not named
 	events  *rate.Limiter                // how much of what it says unasked is heeded
 	opens   allowance                    // of its store
@@ -107,6 +108,7 @@ type failure struct {
 	tries int
 	until time.Duration
 	err   string
+	room  bool // it was refused for space
 }
 
 func newNode(r *Router, name string) *node {

@@ -355,7 +355,7 @@ func (n *node) full(j *job, err error) {
 	n.refused("has too little room for what waits for it")
 	f := n.failing[j.crate]
 	f.tries++
-	f.until, f.err = now+jitter(backoff(FullRetry, CrateRetryCap, f.tries)), err.Error()
+	f.until, f.err, f.room = now+jitter(backoff(FullRetry, CrateRetryCap, f.tries)), err.Error(), true
 	n.failing[j.crate] = f
 	if n.refusals++; n.refusals >= MaxRefusals {
 		n.refusals, n.fullUntil = 0, now+FullRetry
@@ -365,7 +365,12 @@ func (n *node) full(j *job, err error) {
 // room forgets what was refused for space, as there is more now. Called with mu held.
 func (n *node) room() {
 	n.fullUntil, n.refusals, n.stuck = 0, 0, false
-	clear(n.failing)
+	for c, f := range n.failing {
+		if f.room { // the others have reasons of their own
+			f.until = 0
+			n.failing[c] = f
+		}
+	}
 }
 
 // bar notes that a node which answers refuses this mount. Called with mu held.

@@ -23,6 +23,7 @@ type standing struct {
 	recorded store.Position // of it, what the ledger has
 	known    bool           // the ledger has one
 	unsure   string         // why the copies are unknown; empty: they are known
+	failed   string         // why they could not be counted yet
 	since    time.Duration  // they have been unknown, by Clock.Boot
 	quiet    bool           // it is no news for a person: the node was not known before
 	counting bool
@@ -191,6 +192,9 @@ func (n *node) countAnew(h *handle) {
 			if err == nil || ctx.Err() != nil {
 				break
 			}
+			r.mu.Lock()
+			n.at.failed = err.Error()
+			r.mu.Unlock()
 			r.log.WithField("node", n.name).WithError(err).Warn("the copies on a node could not be counted yet; it is tried again")
 		}
 		r.mu.Lock()
@@ -235,7 +239,7 @@ func (n *node) takeStock(ctx context.Context, h *handle) error {
 	}
 	quiet := s.quiet
 	s.base, s.recorded, s.known = after, after, true
-	s.unsure, s.quiet = "", false
+	s.unsure, s.failed, s.quiet = "", "", false
 	if now.idle && s.begun == now.begun {
 		s.told = s.begun
 	}

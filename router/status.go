@@ -216,7 +216,11 @@ func (n *node) state() (NodeState, string) {
 	case n.refuses() != "":
 		return Online, n.refuses()
 	case n.at.unsure != "" && !n.at.quiet:
-		return Online, "its copies are counted anew and don't count until that is done: " + n.at.unsure
+		why := "its copies are counted anew and don't count until that is done: " + n.at.unsure
+		if n.at.failed != "" {
+			why += "; that has failed so far, and is tried again, at once after `stasis resume` with its name: " + n.at.failed
+		}
+		return Online, why
 	}
 	if n.queue[small].crates+n.queue[large].crates == 0 {
 		if n.wrong > 0 {

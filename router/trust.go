@@ -159,9 +159,14 @@ func (n *node) stray(c store.CrateID) {
 	if !slices.Contains(n.strays, c) && len(n.strays) < MaxRecounts {
 		n.strays = append(n.strays, c)
 	}
-	n.grant.synced = false
+	asks := n.wheres.take(n.r.clock.Boot(), RetryCap, CompareMost)
+	if asks {
+		n.grant.synced = false
+	}
 	n.r.mu.Unlock()
-	n.rouse(wakeKeeper)
+	if asks { // else it is asked with the next renewal
+		n.rouse(wakeKeeper)
+	}
 }
 
 // named takes note of an answer that names leaves: what strayed to new ones is asked after.

@@ -90,12 +90,13 @@ type service interface {
 
 // open opens the vault or the peer in this process.
 func (t target) open(ctx context.Context, q question, log logrus.FieldLogger) (service, error) {
-	if !t.peer {
-		return vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
-	}
-	// What the opening leaves is to belong to whom the peer belongs to.
+	// Whatever is opened here, and left by it, is its owner's: root does nothing in the name of
+	// another's settings.
 	if err := becomeOwner(t.state); err != nil {
 		return nil, err
+	}
+	if !t.peer {
+		return vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
 	}
 	return peerd.Open(ctx, peerd.Options{State: t.state, Log: log})
 }

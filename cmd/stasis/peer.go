@@ -224,7 +224,7 @@ func defaultPeers() []string {
 func becomeOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("open the peer: %w", err)
+		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || os.Geteuid() != 0 || st.Uid == 0 {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/mounts"
 	"stasis/store"
@@ -64,17 +66,40 @@ func stuck(state string) error {
 	return e
 }
 
-// lockedBy gives the process that the lock of a state directory names, 0 if it names none.
+// lockedBy gives the process that holds the lock of a state directory, 0 if that is not known.
 func lockedBy(state string) int {
-	text, err := os.ReadFile(filepath.Join(state, LockName))
+	f, err := openLock(state, os.O_RDONLY)
 	if err != nil {
 		return 0
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 0 {
+	defer f.Close()
+	return holderOf(f)
+}
+
+// holderOf gives the process that holds the lock of a file, by the kernel's list of locks: what
+// the file itself says anybody may have written who owns it. 0 if there is none, or it is of
+// another namespace.
+func holderOf(f *os.File) int {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
 		return 0
 	}
-	return pid
+	text, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	// 1: FLOCK  ADVISORY  WRITE 2377 00:1b:5482 0 EOF
+	is := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != is {
+			continue
+		}
+		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 {
+			return pid
+		}
+	}
+	return 0
 }
 
 // stopped reports whether the process that has a state directory will do nothing by itself, so

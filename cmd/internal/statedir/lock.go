@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +42,7 @@ func Lock(ctx context.Context, state string) (*os.File, error) {
 // closed or the process ends. Conflict, with the other's process id, if it is in use.
 func tryLock(state string) (*os.File, error) {
 	path := filepath.Join(state, LockName)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openLock(state, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
 	}
@@ -62,22 +61,41 @@ func tryLock(state string) (*os.File, error) {
 	return f, nil
 }
 
+// openLock opens the lock of a state directory, which may be another user's: only a file of its own
+// will do, not what a link leads to, and nothing whose opening waits.
+func openLock(state string, flags int) (*os.File, error) {
+	path := filepath.Join(state, LockName)
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &store.Error{Kind: store.Invalid, Op: "use the state directory", Subject: store.Printable(state, maxShown), Detail: "its lock is no regular file"}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// maxShown is the most of a path that is shown, in bytes.
+const maxShown = 512
+
 func inUse(state string, f *os.File) error {
-	buf := make([]byte, 32)
-	n, _ := f.ReadAt(buf, 0)
 	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}
-	if pid := store.Printable(strings.TrimSpace(string(buf[:n])), len(buf)); pid != "" {
-		e.Detail = "it is in use by pid " + pid
-		e.Hint = "if it serves nobody any more it ends by itself, or with `kill " + pid + "`, which loses nothing"
+	if pid := holderOf(f); pid != 0 {
+		e.Detail = fmt.Sprintf("it is in use by pid %d", pid)
+		e.Hint = fmt.Sprintf("if it serves nobody any more it ends by itself, or with `kill %d`, which loses nothing", pid)
 	}
 	return e
 }
 
 // Locked reports whether a process uses the state directory.
 func Locked(state string) bool {
-	f, err := os.Open(filepath.Join(state, LockName))
+	f, err := openLock(state, os.O_RDONLY)
 	if err != nil {
-		return false // nobody ever locked it
+		return false // nobody ever locked it, or could
 	}
 	defer f.Close()
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
