@@ -97,11 +97,11 @@ func checkMountpoint(ctx context.Context, mountpoint, state string) error {
 func clearStale(ctx context.Context, table mounts.Table, m mounts.Mount, state string) error {
 	e := &store.Error{Kind: store.Conflict, Op: "mount", Subject: m.Point}
 	switch {
-	case !m.IsVault() || m.Foreign && m.Source == state:
+	case !m.IsVault() || m.Foreign:
 		e.Detail = fmt.Sprintf("something else is mounted there already: %s (%s)", m.Source, m.Type)
 		e.Hint = "choose another directory"
 		if m.Foreign {
-			e.Detail = fmt.Sprintf("a filesystem of user %d is mounted there, which only says that it is this vault", m.User)
+			e.Detail = fmt.Sprintf("a filesystem of user %d is mounted there, which is not known to be the vault that it says it is", m.User)
 			e.Hint = "take it away with `umount " + m.Point + "`, or choose another directory"
 		}
 		return e
