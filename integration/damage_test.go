@@ -261,6 +261,9 @@ func size(t *testing.T, path string) int64 {
 // the damage by `stasis restore`.
 func TestDamagedJournal(t *testing.T) {
 	v := filled(t)
+	for i := range 40 { // so that the journal reaches well beyond its head
+		harness.Write(t, fmt.Sprintf("more %d\n", i), v.Point, fmt.Sprint("more-", i))
+	}
 	// What comes after a sync says in the journal that it was made: what is damaged before is
 	// no tail that a power cut has left.
 	harness.Must(t, "sync", v.Path("file-0"))

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,10 @@ func TestDaemonThatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) }) // it may have ended
+	harness.Eventually(t, returnLimit, "it being stopped", func() (bool, string) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && bytes.Contains(text, []byte(") T ")), string(text)
+	})
 	r := v.Stasis("why", v.Path("file"))
 	v.Refused(r, 1, fmt.Sprint("pid ", pid))
 	if r.Took > 15*time.Second {
