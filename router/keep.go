@@ -235,11 +235,9 @@ func (n *node) probe(ctx context.Context, h *handle) (store.Status, vantage, err
 }
 
 func (n *node) ask(h *handle, into chan<- answer) {
-	begun, from := time.Now(), n.vantage()
+	begun := time.Now()
 	// The bound is the prober's, which goes on waiting for this same answer.
-	s, err := call(h.ctx, n, h, forever, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
-		return st.Status(ctx)
-	}, nil)
+	s, from, err := n.askStatus(h.ctx, h, forever)
 	if err == nil {
 		n.pinged(time.Since(begun))
 	}

@@ -207,23 +207,22 @@ func (n *node) countAnew(h *handle) {
 // the new base is.
 func (n *node) takeStock(ctx context.Context, h *handle) error {
 	r := n.r
-	from := n.vantage()
-	before, err := n.askPosition(ctx, h)
+	before, from, err := n.askStatus(ctx, h, GrantLimit)
 	if err != nil {
 		return err
 	}
 	if err := n.compare(h); err != nil {
 		return err
 	}
-	now := n.vantage()
-	after, err := n.askPosition(ctx, h)
+	is, now, err := n.askStatus(ctx, h, GrantLimit)
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	s := &n.at
 	ours := !from.idle || s.begun != from.begun || r.clock.Boot() < s.until
-	if n.handle != h || after != before && !ours || after.Count < before.Count {
+	after := is.Position
+	if n.handle != h || after != before.Position && !ours || after.Count < before.Position.Count {
 		r.mu.Unlock()
 		return errAnotherMoved
 	}
@@ -261,11 +260,13 @@ func (n *node) vantage() vantage {
 	return vantage{n.at.base, n.at.begun, n.at.changes == 0}
 }
 
-func (n *node) askPosition(ctx context.Context, h *handle) (store.Position, error) {
-	s, err := call(ctx, n, h, GrantLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
+// askStatus asks the node how it stands; from is what was known of its position before.
+func (n *node) askStatus(ctx context.Context, h *handle, limit time.Duration) (s store.Status, from vantage, err error) {
+	from = n.vantage()
+	s, err = call(ctx, n, h, limit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
 		return st.Status(ctx)
 	}, nil)
-	return s.Position, err
+	return s, from, err
 }
 
 // recordPosition writes the base into the ledger, if that has another.

@@ -311,10 +311,7 @@ func (n *node) note(ctx context.Context) {
 	if h == nil || r.o.ReadOnly {
 		return
 	}
-	from := n.vantage()
-	s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
-		return st.Status(ctx)
-	}, nil)
+	s, from, err := n.askStatus(ctx, h, StatusLimit)
 	if err == nil {
 		s, err = n.plausible(s)
 	}

@@ -126,10 +126,7 @@ func (r *Router) refresh(ctx context.Context, which func(*node) bool) {
 			continue
 		}
 		wg.Go(func() {
-			from := n.vantage()
-			s, err := call(ctx, n, h, StatusLimit, "ask for the status", func(ctx context.Context, st store.Store) (store.Status, error) {
-				return st.Status(ctx)
-			}, nil)
+			s, from, err := n.askStatus(ctx, h, StatusLimit)
 			if err == nil {
 				s, err = n.plausible(s)
 			}

@@ -340,12 +340,12 @@ func TestDamageIsBounded(t *testing.T) {
 			t.Errorf("it was sent %d times in five minutes", n)
 		}
 		l.verify = nil
-		g.waitCopies2(2, c, RepairMost)
+		g.waitCopiesWithin(RepairMost, 2, c)
 	})
 }
 
-// waitCopies2 waits for longer.
-func (g *rig) waitCopies2(n int, c storetest.Crate, limit time.Duration) {
+// waitCopiesWithin is waitCopies with a limit of its own.
+func (g *rig) waitCopiesWithin(limit time.Duration, n int, c storetest.Crate) {
 	g.t.Helper()
 	for end := time.Now().Add(limit); g.copies(c.ID) != n; time.Sleep(time.Second) {
 		if time.Now().After(end) {
