@@ -373,6 +373,21 @@ func TestWaitSealsOpenFiles(t *testing.T) {
 	v.sound()
 }
 
+// Time that runs out is an outcome at whatever step it does, the last sync included.
+func TestWaitRunsOutOfTime(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	v.put("f", pattern(5000, 1))
+	v.wait()
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for _, paths := range [][]string{{"/"}, nil} {
+		out, err := v.Wait(ctx, WaitRequest{Paths: paths})
+		if err != nil || out.Outcome != TimedOut || out.Detail == "" {
+			t.Errorf("a wait for %q without time: %+v, %v", paths, out, err)
+		}
+	}
+}
+
 // Files without a name are not counted against the nodes, and a tmpfile that gets a
 // name is kept.
 func TestTmpfileAndLink(t *testing.T) {

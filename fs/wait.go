@@ -40,13 +40,13 @@ type WaitOutcome struct {
 func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
 	w := &waiter{s: s, r: r, left: make(map[names.Ino]string), asked: make(map[names.Ino]bool)}
 	out, err := w.run(ctx)
+	if err == nil && out.Outcome == Reached {
+		err = s.db.Sync(ctx, s.db.Position())
+	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return WaitOutcome{TimedOut, w.still()}, nil
 	}
-	if err != nil || out.Outcome != Reached {
-		return out, err
-	}
-	return out, s.db.Sync(ctx, s.db.Position())
+	return out, err
 }
 
 type waiter struct {
