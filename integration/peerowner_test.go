@@ -35,12 +35,11 @@ type owner struct {
 	tokens []store.Token
 }
 
-// dialAs makes a client of a peer that nobody has invited yet.
-func dialAs(t *testing.T, id identity.Identity, p *harness.Peer, protocol string) *owner {
-	t.Helper()
+// dial makes a client of a peer that nobody has invited yet.
+func dial(id identity.Identity, p *harness.Peer, protocol string) (*owner, error) {
 	tls, err := id.ClientTLS(p.Fingerprint)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var r remote
 	if protocol == "grpc" {
@@ -48,11 +47,18 @@ func dialAs(t *testing.T, id identity.Identity, p *harness.Peer, protocol string
 	} else {
 		r, err = httppeer.Dial(httppeer.ClientOptions{Address: p.HTTP, TLS: tls, SignDiscard: id.SignDiscard})
 	}
+	return &owner{remote: r, id: id}, err
+}
+
+// dialAs is dial for as long as the test runs.
+func dialAs(t *testing.T, id identity.Identity, p *harness.Peer, protocol string) *owner {
+	t.Helper()
+	o, err := dial(id, p, protocol)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
-	return &owner{remote: r, id: id}
+	t.Cleanup(func() { o.Close() })
+	return o
 }
 
 // newOwner makes a client that the peer knows and has admitted.
