@@ -127,6 +127,7 @@ func TestPeerForgesReceipts(t *testing.T) {
 			{"other size", 1, false, named("receipt: sums of a longer crate")[0]},
 		} {
 			t.Run(protocol+", "+c.name, func(t *testing.T) {
+				t.Parallel()
 				v, l := besideCrook(t, protocol, c.copies)
 				place := localPlace(t, "near", nearPath(v))
 				place.away()
@@ -182,6 +183,7 @@ func TestPeerForgesReceipts(t *testing.T) {
 func TestPeerThatForgesIsNamed(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			v, l := besideCrook(t, protocol, 2)
 			l.be(newPlan(harness.Seed(t), 1, named("receipt: sums of other bytes")...))
 			all := small(t, v, 4, "f")
@@ -206,6 +208,7 @@ func TestPeerThatForgesIsNamed(t *testing.T) {
 func TestPeerSaysConflict(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			v, l := besideCrook(t, protocol, 2)
 			l.be(newPlan(harness.Seed(t), 1, named("put: conflict, and is not done")...))
 			all := small(t, v, conflictFiles, "f")
@@ -237,6 +240,7 @@ func TestPeerListsWithoutEnd(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		for _, how := range []string{"list: no end", "list: empty, and goes on", "list: the same again"} {
 			t.Run(protocol+", "+how, func(t *testing.T) {
+				t.Parallel()
 				v, l := besideCrook(t, protocol, 2)
 				all := small(t, v, 8, "f")
 				v.Wait(time.Minute)
@@ -266,6 +270,7 @@ func TestPeerListsWithoutEnd(t *testing.T) {
 func TestPeerCriesDamage(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			v, l := besideCrook(t, protocol, 2)
 			content := harness.Bytes(3, criedSize)
 			// It has not got the crate, so that it takes all of it each time.

@@ -13,6 +13,7 @@ import (
 func TestPeerLiesWhenInvited(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			seed := harness.Seed(t)
 			v := harness.NewVault(t)
 			v.Settings("copies = 1\n")

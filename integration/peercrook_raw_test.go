@@ -342,6 +342,7 @@ func (b *bender) bentFrames(r *rand.Rand, p []byte) [][]byte {
 func TestPeerSendsNonsense(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			seed := harness.Seed(t)
 			c, b := newBender(t, seed)
 			d := &deceived{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), v: vaultBeside(t, c, protocol, 2), c: c,

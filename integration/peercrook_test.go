@@ -27,7 +27,7 @@ const (
 	// lieTime is for how long at most lies are told to each vault, beside the time of what is
 	// asserted at the end; soakTime is that with full counts.
 	lieTime  = 35 * time.Second
-	soakTime = 45 * time.Minute
+	soakTime = 2 * time.Hour
 	// liveFiles is about how many files there are at a time; each turn writes turnFiles.
 	liveFiles, turnFiles = 40, 4
 	// turnTime is how long a turn waits for a lie to be told.
@@ -67,6 +67,7 @@ func TestPeerLies(t *testing.T) {
 			continue
 		}
 		t.Run(s.protocol+", beside an honest "+s.honest, func(t *testing.T) {
+			t.Parallel() // most of its time a vault waits for the next lie
 			d := newDeceived(t, s.protocol, s.honest, 2)
 			v, c := d.v, d.c
 			took := d.hear(allLies(), harness.Count(500, 25_000), true)
@@ -95,6 +96,7 @@ func TestPeerLies(t *testing.T) {
 func TestPeerLiesWhileTheOtherIsAway(t *testing.T) {
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			d := newDeceived(t, protocol, "directory", 1)
 			place := localPlace(t, "near", nearPath(d.v))
 			place.away()
@@ -121,6 +123,57 @@ func TestPeerLiesWhileTheOtherIsAway(t *testing.T) {
 			d.v.Unmount()
 		})
 	}
+}
+
+const (
+	// closeRounds is how often closes beside the liar and beside the same peer when it is honest
+	// are measured by turns, roundFiles how many files each round writes.
+	closeRounds, roundFiles = 7, 100
+	// mostSlower is how much slower closes may be beside a liar. They share the processors with
+	// what the lies bring about, and the machine with other tests.
+	mostSlower = 2.5
+)
+
+// What a program writes is closed as soon beside a liar as beside an honest peer.
+func TestClosesBesideALiar(t *testing.T) {
+	for _, protocol := range []string{"grpc", "http"} {
+		t.Run(protocol, func(t *testing.T) {
+			d := newDeceived(t, protocol, "directory", 2)
+			var honest, lied []time.Duration
+			for round := range 2 * closeRounds {
+				into, p := &honest, (*plan)(nil)
+				if round%2 == 1 {
+					into, p = &lied, newPlan(d.seed+uint64(round), 0.7, allLies()...)
+				}
+				d.c.be(p)
+				d.v.OK("resume", d.v.Point, "crook")
+				*into = append(*into, d.closes()...)
+			}
+			_, told, _ := d.c.figures()
+			slices.Sort(honest)
+			slices.Sort(lied)
+			at := func(of []time.Duration, part float64) time.Duration {
+				return of[int(part*float64(len(of)-1))].Round(time.Microsecond)
+			}
+			ratio := float64(at(lied, 0.5)) / float64(at(honest, 0.5))
+			t.Logf("a file written and closed beside an honest peer: %s, of a hundred the slowest %s; beside %d lies: %s, %s; %.2f x",
+				at(honest, 0.5), at(honest, 0.99), told, at(lied, 0.5), at(lied, 0.99), ratio)
+			if told < closeRounds || ratio > mostSlower {
+				t.Errorf("beside %d lies closes took %.2f x the time, want at most %.1f x", told, ratio, mostSlower)
+			}
+			d.settle()
+		})
+	}
+}
+
+// closes writes files, and gives how long each took to its close.
+func (d *deceived) closes() (took []time.Duration) {
+	for n := range roundFiles {
+		start := time.Now()
+		d.write(fmt.Sprintf("c%d", n), 4096)
+		took = append(took, time.Since(start))
+	}
+	return took
 }
 
 // newDeceived makes a vault beside a crook and an honest node, a directory or a peer.

@@ -30,6 +30,7 @@ func TestPlacePutBack(t *testing.T) {
 	for _, kind := range []string{"directory", "container", "peer"} {
 		for _, running := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/running=%v", kind, running), func(t *testing.T) {
+				t.Parallel()
 				if kind == "peer" && running {
 					t.Skip("a peer that runs is put back when it is stopped")
 				}
@@ -122,6 +123,7 @@ func TestPlacePutBack(t *testing.T) {
 func TestDiskTurnsReadOnly(t *testing.T) {
 	for _, kind := range []string{"directory", "container"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			disk := harness.NewDisk(t, "ext4", 512<<20)
 			v := harness.NewVault(t)
 			v.Settings("copies = 2\n")

@@ -2,17 +2,22 @@ package harness
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 )
 
 // janitorVariable tells a process that it is the janitor of the run directory it names.
 const janitorVariable = "STASIS_TEST_JANITOR"
+
+// parallel is how many tests run at a time of those that say that they may.
+const parallel = 5
 
 // runDir is the run directory, "" before Main.
 var runDir string
@@ -45,6 +50,11 @@ func run(m *testing.M) int {
 	dismiss, err := callJanitor(runDir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration: start the janitor:", err)
+		return 1
+	}
+	// What runs in parallel waits most of its time. A flag of the person's comes later, and counts.
+	if err := flag.Set("test.parallel", strconv.Itoa(parallel)); err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
 		return 1
 	}
 	fmt.Printf("STASIS_SEED=%d\n", seed)
