@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,27 +95,38 @@ func (s *watchedContainer) Fence(ctx context.Context, known []store.Token, next 
 	return err
 }
 
-// refusals remembers that a node is another process's, or another copy's of this
-// state directory. At the start that is a reason to stop; later it is the node's trouble
-// alone.
+// refusals remembers which nodes are another process's, or another copy's of this state
+// directory. At the start that is a reason to stop; later it is the node's trouble alone. A node
+// on another machine is no reason where one has taken this mount for the last that used it: its
+// word alone must not keep a vault from being mounted.
 type refusals struct {
-	mu  sync.Mutex
-	err error
+	mu        sync.Mutex
+	near, far error
+	accepted  bool
 }
 
+// note takes a node's answer to whether this mount may use it; nil: it may.
 func (r *refusals) note(n config.Node, err error) {
-	if !errors.Is(err, store.Conflict) {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err == nil {
-		r.err = fmt.Errorf("node %q: %w", n.Name, err)
+	at := &r.far
+	if n.Address == "" {
+		at = &r.near
+	}
+	switch {
+	case err == nil:
+		r.accepted = true
+	case errors.Is(err, store.Conflict) && *at == nil:
+		*at = fmt.Errorf("node %q: %w", n.Name, err)
 	}
 }
 
-func (r *refusals) first() error {
+// reason is why the vault is not to be mounted; nil if it is.
+func (r *refusals) reason() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.err
+	if r.near == nil && r.accepted {
+		return nil
+	}
+	return cmp.Or(r.near, r.far)
 }

@@ -105,7 +105,7 @@ func (v *Vault) open(ctx context.Context) error {
 	if err := v.start(ctx, c); err != nil {
 		return v.wayBack(err)
 	}
-	if err := v.refusals.first(); err != nil && !v.o.ReadOnly {
+	if err := v.refusals.reason(); err != nil && !v.o.ReadOnly {
 		return err
 	}
 	if !v.o.ReadOnly && v.o.Mountpoint != "" {
