@@ -115,7 +115,9 @@ func (c *cutter) count() error {
 	p, err := c.db.Space(Shared).Update(func(tx *Tx) error {
 		n := uint64(c.db.Position()) + 1
 		head := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, n), c.tries)
-		tx.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, n))
+		if n%3 == 0 {
+			tx.In(Local).Put([]byte("third"), binary.BigEndian.AppendUint64(nil, n))
+		}
 		tx.Put(fmt.Appendf(nil, "k%d", n%50), append(head, make([]byte, size)...))
 		if n%7 == 0 {
 			tx.Delete(fmt.Appendf(nil, "k%d", (n+1)%50))
@@ -142,6 +144,10 @@ func (c *cutter) check() {
 		if n%7 == 0 {
 			delete(want, fmt.Sprintf("k%d", (n+1)%50))
 		}
+	}
+	v, _, err := c.db.Space(Local).Get([]byte("third"))
+	if third := last - last%3; err != nil || third > 0 && (len(v) != 8 || binary.BigEndian.Uint64(v) != third) {
+		c.t.Fatalf("at %d the other space is at %x, %v", last, v, err)
 	}
 	pairs, err := c.db.Space(Shared).Scan([]byte("k"), nil, 0)
 	if err != nil || len(pairs) != len(want) {

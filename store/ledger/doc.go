@@ -2,8 +2,8 @@
 // values in two spaces, changed by small atomic updates.
 //
 // Words:
-//   - update: at most MaxUpdateKeys keys of one space that change together. Its
-//     position is its number; positions order the updates of both spaces.
+//   - update: at most MaxUpdateKeys keys, of one space or of both, that change together. Its
+//     position is its number.
 //   - journal: files to which each update is appended with one write(2) before Update
 //     returns. A segment is one of these files.
 //   - overlay: the updates that are not yet in the table, in memory, as one or two

@@ -16,6 +16,9 @@ func FuzzRecord(f *testing.F) {
 	f.Add(s.appendRecord(nil, record{kind: kindUpdate, space: Shared, position: 8}, []change{
 		{key: []byte("a"), value: []byte("value")}, {key: []byte("b"), deleted: true}, {key: []byte("c"), value: nil},
 	}))
+	f.Add(s.appendRecord(nil, record{kind: kindUpdate, position: 8}, []change{
+		{space: Shared, key: []byte("a"), value: []byte("value")}, {space: Local, key: []byte("a"), deleted: true},
+	}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, n, ok := s.parseRecord(b)
 		if !ok {
@@ -42,11 +45,14 @@ func FuzzChanges(f *testing.F) {
 	s := newSeal(fuzzSalt)
 	changes := []change{{key: []byte("a"), value: []byte("value")}, {key: []byte("b"), deleted: true}}
 	r, _, _ := s.parseRecord(s.appendRecord(nil, record{kind: kindUpdate, space: Shared, position: 8}, changes))
-	f.Add(r.payload, 2)
-	f.Add([]byte{opPut, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, 1)
-	f.Add([]byte{opDelete, 0}, 1)
-	f.Fuzz(func(t *testing.T, payload []byte, count int) {
-		r := record{kind: kindUpdate, space: Local, count: count & 0xffff, payload: payload}
+	f.Add(r.payload, 2, byte(Shared))
+	changes[0].space, changes[1].space = Shared, Local
+	r, _, _ = s.parseRecord(s.appendRecord(nil, record{kind: kindUpdate, position: 8}, changes))
+	f.Add(r.payload, 2, byte(eachItsOwn))
+	f.Add([]byte{opPut, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, 1, byte(Local))
+	f.Add([]byte{opDelete, 0}, 1, byte(Local))
+	f.Fuzz(func(t *testing.T, payload []byte, count int, space byte) {
+		r := record{kind: kindUpdate, space: SpaceID(space), count: count & 0xffff, payload: payload}
 		changes, ok := r.changes()
 		if !ok {
 			return
@@ -60,7 +66,7 @@ func FuzzChanges(f *testing.F) {
 			t.Fatalf("%d changes came back as %d, %v", len(changes), len(back), ok)
 		}
 		for i := range back {
-			if !bytes.Equal(back[i].key, changes[i].key) || !bytes.Equal(back[i].value, changes[i].value) || back[i].deleted != changes[i].deleted {
+			if !bytes.Equal(back[i].key, changes[i].key) || !bytes.Equal(back[i].value, changes[i].value) || back[i].deleted != changes[i].deleted || back[i].space != changes[i].space {
 				t.Fatalf("change %d: %+v came back as %+v", i, changes[i], back[i])
 			}
 		}
@@ -104,7 +110,7 @@ func FuzzReplay(f *testing.F) {
 		if g.last != j.last || Position(j.synced.Load()) > j.last {
 			t.Fatalf("the journal ends at %d, the replay at %d, synced is %d", j.last, g.last, j.synced.Load())
 		}
-		if _, err := j.append(Shared, []change{{key: []byte("k")}}); err != nil {
+		if _, err := j.append([]change{{space: Shared, key: []byte("k")}}); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.close(); err != nil {

@@ -17,6 +17,8 @@ type journal struct {
 	fs      files
 	lineage lineage
 	size    int64 // of a segment, bytes
+	// version is the format of new segments; older ones are written no more.
+	version atomic.Uint32
 	// onRotate is called when the spare has been used up; it must not block.
 	onRotate func()
 
@@ -42,11 +44,11 @@ type journal struct {
 }
 
 // append writes one update with one write(2). After an error nothing has changed.
-func (j *journal) append(space SpaceID, changes []change) (Position, error) {
+func (j *journal) append(changes []change) (Position, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	p := j.last + 1
-	if err := j.write(record{kind: kindUpdate, space: space, position: p}, changes); err != nil {
+	if err := j.write(record{kind: kindUpdate, space: spaceOf(changes), position: p}, changes); err != nil {
 		return 0, err
 	}
 	j.last = p
@@ -69,7 +71,7 @@ func (j *journal) mark() error {
 // fit. The caller holds mu.
 func (j *journal) write(r record, changes []change) error {
 	r.synced = Position(j.synced.Load())
-	if j.active == nil {
+	if j.active == nil || j.active.header.version < j.version.Load() {
 		if err := j.rotate(maxEncoded(changes)); err != nil {
 			return err
 		}
@@ -137,7 +139,7 @@ func (j *journal) encode(r record, changes []change) (at int) {
 func maxEncoded(changes []change) int64 {
 	n := int64(segmentStart + 2*recordHeader + recordAlign)
 	for _, c := range changes {
-		n += int64(len(c.key)+len(c.value)) + 1 + 2*binary.MaxVarintLen32
+		n += int64(len(c.key)+len(c.value)) + changeOverhead
 	}
 	return n
 }
@@ -155,7 +157,7 @@ func (j *journal) retire() {
 func (j *journal) rotate(need int64) error {
 	j.preparing.Lock()
 	defer j.preparing.Unlock()
-	if j.spare != nil && j.spare.header.size < need {
+	if j.spare != nil && (j.spare.header.size < need || j.spare.header.version < j.version.Load()) {
 		if err := j.dropSpare(); err != nil {
 			return err
 		}
@@ -194,7 +196,7 @@ func (j *journal) prepare(old *segment, size int64) (err error) {
 			err = errors.Join(err, f.Close(), ignoreAbsent(j.fs.Remove(spareName)))
 		}
 	}()
-	h := segmentHeader{version: FormatVersion, lineage: j.lineage, number: j.number + 1, salt: newSalt(), size: size}
+	h := segmentHeader{version: j.version.Load(), lineage: j.lineage, number: j.number + 1, salt: newSalt(), size: size}
 	s := &segment{header: h, name: segmentName(h.number), f: f, seal: newSeal(h.salt), end: segmentStart}
 	if err = f.Allocate(size); err != nil {
 		return err

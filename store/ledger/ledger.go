@@ -39,6 +39,9 @@ type Options struct {
 	// Ballast is preallocated and given up when the disk is full, so that the ledger
 	// itself can go on; negative means none.
 	Ballast int64
+	// UpdateKeys is how many keys one update may write, MaxUpdateKeys at most: with few of them
+	// tests try what is done in several updates.
+	UpdateKeys int
 	// KeepJournal bounds the journal that is kept since the newest backup, for Restore;
 	// negative means that none is kept and no backup is made before a format upgrade
 	// either: for a ledger that can be rebuilt from what it describes.
@@ -52,7 +55,7 @@ type Options struct {
 // Small is for a store's own index: less than 1 MiB when empty, no ballast, no
 // journal kept for restores, as the index can be rebuilt from the store.
 func Small() Options {
-	return Options{Segment: SmallSegment, Overlay: SmallOverlay, Ballast: -1, KeepJournal: -1}
+	return Options{Segment: SmallSegment, Overlay: SmallOverlay, Ballast: -1, KeepJournal: -1, UpdateKeys: SmallUpdateKeys}
 }
 
 // Backup is one backup file.

@@ -259,37 +259,6 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	}
 }
 
-func TestOlderFormatIsBackedUpThenUpgraded(t *testing.T) {
-	dir := t.TempDir()
-	db := openTest(t, dir, Options{})
-	put(t, db.Space(Shared), "a", "1")
-	closeTest(t, db)
-	table, err := openTable(filepath.Join(dir, tableName), tableOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := table.meta()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.version = FormatVersion - 1
-	if err := errors.Join(table.putMeta(m), table.close()); err != nil {
-		t.Fatal(err)
-	}
-	db = openTest(t, dir, Options{})
-	wantValue(t, db.Space(Shared), "a", "1")
-	all, err := Backups(dir)
-	if err != nil || len(all) != 1 || all[0].Position != 1 {
-		t.Fatalf("backups after the upgrade: %v, %v", all, err)
-	}
-	if m, err := readTableMeta(all[0].Path); err != nil || m.version != FormatVersion-1 {
-		t.Fatalf("the backup's format is %d, %v", m.version, err)
-	}
-	if m, err := db.table.meta(); err != nil || m.version != FormatVersion {
-		t.Fatalf("the ledger's format is %d, %v", m.version, err)
-	}
-}
-
 // Readers, writers, scans, syncs and folds at once: each reader sees the two keys
 // of an update together, and never an older state than before.
 func TestConcurrentUse(t *testing.T) {

@@ -6,8 +6,10 @@ import "time"
 const (
 	// MaxKey is the longest key, in bytes.
 	MaxKey = 1024
-	// MaxUpdateKeys is how many keys one update may write.
-	MaxUpdateKeys = 100
+	// MaxUpdateKeys is how many keys one update may write, over both spaces.
+	MaxUpdateKeys = 1024
+	// SmallUpdateKeys is the same for a store's own index.
+	SmallUpdateKeys = 100
 	// MaxUpdateBytes is how many bytes of keys and values one update may write.
 	MaxUpdateBytes = 1 << 20
 	// MaxScan is how many pairs one Scan may return.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -39,7 +40,7 @@ func (s *treeSource) at() (change, bool) {
 
 func (s *treeSource) next() { s.ok = s.iter.Next() }
 
-// sliceSource goes through sorted changes.
+// sliceSource goes through sorted changes of one space.
 type sliceSource []change
 
 func newSliceSource(sorted []change, from []byte) *sliceSource {
@@ -58,6 +59,11 @@ func (s *sliceSource) at() (change, bool) {
 func (s *sliceSource) next() { *s = (*s)[1:] }
 
 func compareKey(c change, key []byte) int { return bytes.Compare(c.key, key) }
+
+// compareChanges orders the changes of an update.
+func compareChanges(a, b change) int {
+	return cmp.Or(cmp.Compare(a.space, b.space), bytes.Compare(a.key, b.key))
+}
 
 // merge gives at most limit pairs before to, copied. Where several sources have a
 // key the first of them counts, and its deletion hides the others.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -40,25 +41,31 @@ var (
 
 func (m *model) Update(t *rapid.T) {
 	id := modelSpace.Draw(t, "space")
-	next := map[string]string{}
-	for k, v := range m.spaces[id-1] {
-		next[k] = v
-	}
+	var next [spaces]map[string]string
 	fail := rapid.IntRange(0, 9).Draw(t, "fail") == 0
 	count := rapid.IntRange(0, 6).Draw(t, "count")
+	spans := rapid.IntRange(0, 2).Draw(t, "spans") == 0
 	_, err := m.db.Space(id).Update(func(tx *Tx) error {
+		for i := range next { // it may run again
+			next[i] = maps.Clone(m.spaces[i])
+		}
 		for range count {
+			in, tx := id, tx
+			if spans {
+				in = modelSpace.Draw(t, "in")
+				tx = tx.In(in)
+			}
 			k := modelKey.Draw(t, "key")
 			if rapid.Bool().Draw(t, "delete") {
 				tx.Delete([]byte(k))
-				delete(next, k)
+				delete(next[in-1], k)
 			} else {
 				v := modelValue.Draw(t, "value")
 				tx.Put([]byte(k), []byte(v))
-				next[k] = v
+				next[in-1][k] = v
 			}
-			m.scan(t, next, tx.Scan)
-			m.get(t, next, tx.Get)
+			m.scan(t, next[in-1], tx.Scan)
+			m.get(t, next[in-1], tx.Get)
 		}
 		if fail {
 			return context.Canceled
@@ -69,7 +76,7 @@ func (m *model) Update(t *rapid.T) {
 		t.Fatal(err)
 	}
 	if !fail && count > 0 {
-		m.spaces[id-1] = next
+		m.spaces = next
 		m.position++
 	}
 }

@@ -35,6 +35,12 @@ func (o Options) filled(dir string) (Options, error) {
 			*size.value = size.usual
 		}
 	}
+	if o.UpdateKeys == 0 {
+		o.UpdateKeys = MaxUpdateKeys
+	}
+	if o.UpdateKeys < 1 || o.UpdateKeys > MaxUpdateKeys {
+		return o, invalid(openLedger, "updates of %d keys; 1 to %d are possible", o.UpdateKeys, MaxUpdateKeys)
+	}
 	if o.Segment < minSegment {
 		return o, invalid(openLedger, "a segment of %d bytes; at least %d are needed", o.Segment, int64(minSegment))
 	}
@@ -106,9 +112,6 @@ func openLocked(dir string, o Options) (db *DB, err error) {
 	}
 	db.position.Store(uint64(m.position))
 	db.folded.Store(uint64(m.position))
-	if m, err = db.upgrade(m); err != nil {
-		return nil, err
-	}
 	db.active = newGeneration()
 	if db.journal, err = openJournal(o, m, db.active); err != nil {
 		return nil, diskError(openLedger, dir, err)
@@ -179,29 +182,13 @@ func create(dir string, o Options) error {
 	if err := ignoreAbsent(os.Remove(temp)); err != nil {
 		return err
 	}
-	if err := createTable(temp, o.small(), tableMeta{version: FormatVersion, lineage: newLineage()}); err != nil {
+	if err := createTable(temp, o.small(), tableMeta{version: formatFirst, lineage: newLineage()}); err != nil {
 		return errors.Join(err, ignoreAbsent(os.Remove(temp)))
 	}
 	if err := os.Rename(temp, filepath.Join(dir, tableName)); err != nil {
 		return err
 	}
 	return syncDir(dir)
-}
-
-// upgrade brings an older format up to this one, after a backup in the older one.
-func (db *DB) upgrade(m tableMeta) (tableMeta, error) {
-	if m.version == FormatVersion {
-		return m, nil
-	}
-	if db.options.KeepJournal > 0 {
-		b, err := db.keepBackup()
-		if err != nil {
-			return m, err
-		}
-		db.log.WithField("backup", b.Path).Info("the ledger is backed up before its format is upgraded")
-	}
-	m.version = FormatVersion
-	return m, diskError(openLedger, db.dir, db.table.putMeta(m))
 }
 
 // advise adds to a refusal for damage what the person can do about it.

@@ -40,15 +40,15 @@ func newGeneration() *generation {
 func (g *generation) empty() bool { return g.last == 0 }
 
 // apply takes an update; the changes' memory is the generation's from now on.
-func (g *generation) apply(p Position, space SpaceID, changes []change) {
+func (g *generation) apply(p Position, changes []change) {
 	if g.empty() {
 		g.first, g.since = p, time.Now()
 	}
 	g.last = p
-	i := space - 1
-	g.copies[i] = nil
 	g.journal += recordHeader
 	for _, c := range changes {
+		i := c.space - 1
+		g.copies[i] = nil
 		size := int64(len(c.key) + len(c.value))
 		g.journal += size
 		g.bytes += size + entryOverhead

@@ -21,24 +21,46 @@ const (
 	opDelete = 2
 )
 
+// eachItsOwn is the space of a record of which each change says its own.
+const eachItsOwn SpaceID = 0
+
 const (
 	recordHeader = 32
 	recordAlign  = 8
-	// maxRecord is the longest record, in bytes: an update of the largest size with an
-	// operation byte and two lengths for each key.
-	maxRecord = recordHeader + MaxUpdateBytes + MaxUpdateKeys*(1+2*binary.MaxVarintLen32) + recordAlign
+	// maxRecord is the longest record, in bytes: an update of the largest size.
+	maxRecord = recordHeader + MaxUpdateBytes + MaxUpdateKeys*changeOverhead + recordAlign
+	// changeOverhead is what a change takes in a record beside its key and value, in bytes, at
+	// most: operation, space and two lengths.
+	changeOverhead = 2 + 2*binary.MaxVarintLen32
 )
 
 // change is one key of an update. A nil value with deleted unset is an empty one.
 type change struct {
 	key, value []byte
+	space      SpaceID
 	deleted    bool
+}
+
+// spaceOf is the space of all changes of an update, or eachItsOwn.
+func spaceOf(changes []change) SpaceID {
+	if first := changes[0].space; first == changes[len(changes)-1].space { // they are sorted
+		return first
+	}
+	return eachItsOwn
+}
+
+// formatOf is the oldest format in which an update can be written.
+func formatOf(changes []change) uint32 {
+	if spaceOf(changes) == eachItsOwn || len(changes) > SmallUpdateKeys {
+		return formatSpans
+	}
+	return formatFirst
 }
 
 // record is one record of a segment.
 type record struct {
 	kind     uint8
-	space    SpaceID
+	space    SpaceID  // of all changes of an update, or eachItsOwn
 	count    int      // changes in the payload
 	position Position // of the update; of the last update before a start or mark
 	synced   Position // durable when the record was written
@@ -62,17 +84,19 @@ func (s seal) appendRecord(b []byte, r record, changes []change) []byte {
 	start := len(b)
 	b = append(b, make([]byte, recordHeader)...)
 	for _, c := range changes {
+		op := byte(opPut)
 		if c.deleted {
-			b = append(b, opDelete)
-			b = binary.AppendUvarint(b, uint64(len(c.key)))
-			b = append(b, c.key...)
-			continue
+			op = opDelete
 		}
-		b = append(b, opPut)
+		if b = append(b, op); r.space == eachItsOwn {
+			b = append(b, byte(c.space))
+		}
 		b = binary.AppendUvarint(b, uint64(len(c.key)))
 		b = append(b, c.key...)
-		b = binary.AppendUvarint(b, uint64(len(c.value)))
-		b = append(b, c.value...)
+		if !c.deleted {
+			b = binary.AppendUvarint(b, uint64(len(c.value)))
+			b = append(b, c.value...)
+		}
 	}
 	h := b[start:]
 	binary.LittleEndian.PutUint32(h[4:], s.tag)
@@ -120,7 +144,7 @@ func (s seal) parseRecord(b []byte) (r record, length int, ok bool) {
 // changes decodes an update's payload into memory of its own. ok is false if the
 // payload is not what a writer of this version can have written.
 func (r record) changes() (out []change, ok bool) {
-	if r.kind != kindUpdate || !validSpace(r.space) || r.count > MaxUpdateKeys {
+	if r.kind != kindUpdate || r.space != eachItsOwn && !validSpace(r.space) || r.count > MaxUpdateKeys {
 		return nil, false
 	}
 	b := bytes.Clone(r.payload)
@@ -130,8 +154,14 @@ func (r record) changes() (out []change, ok bool) {
 			return nil, false
 		}
 		op := b[0]
-		var c change
-		if c.key, b, ok = cutBytes(b[1:]); !ok || len(c.key) == 0 || len(c.key) > MaxKey {
+		c := change{space: r.space}
+		if b = b[1:]; r.space == eachItsOwn {
+			if len(b) == 0 || !validSpace(SpaceID(b[0])) {
+				return nil, false
+			}
+			c.space, b = SpaceID(b[0]), b[1:]
+		}
+		if c.key, b, ok = cutBytes(b); !ok || len(c.key) == 0 || len(c.key) > MaxKey {
 			return nil, false
 		}
 		switch op {

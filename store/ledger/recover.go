@@ -56,7 +56,7 @@ type replay struct {
 }
 
 // run walks and gives each update that continues the chain to apply.
-func (y *replay) run(all []*segment, apply func(Position, SpaceID, []change) error) error {
+func (y *replay) run(all []*segment, apply func(Position, []change) error) error {
 	y.reached, y.seen, y.synced = y.base, y.base, y.base
 	limits, err := overruled(all)
 	if err != nil {
@@ -108,7 +108,7 @@ func overruled(all []*segment) ([]Position, error) {
 // segment walks one segment. An update counts if it continues the chain. The first
 // of a segment whose start can't be read may continue the table, and not what an earlier
 // segment says: the start might have overruled that.
-func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceID, []change) error) error {
+func (y *replay) segment(s *segment, limit Position, apply func(Position, []change) error) error {
 	begun, records := false, 0
 	_, _, err := s.scan(func(offset int, r record) error {
 		records++
@@ -134,7 +134,7 @@ func (y *replay) segment(s *segment, limit Position, apply func(Position, SpaceI
 				Detail: fmt.Sprintf("update %d makes no sense", r.position),
 			}
 		}
-		if err := apply(r.position, r.space, changes); err != nil {
+		if err := apply(r.position, changes); err != nil {
 			return err
 		}
 		y.reached, begun = r.position, true
@@ -170,8 +170,8 @@ func openJournal(o Options, m tableMeta, g *generation) (j *journal, err error) 
 		}
 	}
 	y := replay{base: m.position}
-	err = y.run(all, func(p Position, id SpaceID, c []change) error {
-		g.apply(p, id, c)
+	err = y.run(all, func(p Position, c []change) error {
+		g.apply(p, c)
 		return nil
 	})
 	if err != nil {
@@ -188,6 +188,7 @@ func openJournal(o Options, m tableMeta, g *generation) (j *journal, err error) 
 	}
 	j = &journal{fs: o.files, lineage: m.lineage, size: o.Segment, last: y.reached, recorded: y.synced, onRotate: func() {}}
 	j.synced.Store(uint64(y.synced))
+	j.version.Store(m.version)
 	return j, j.adopt(all, y)
 }
 
@@ -197,7 +198,7 @@ func openJournal(o Options, m tableMeta, g *generation) (j *journal, err error) 
 func (j *journal) adopt(all []*segment, y replay) error {
 	for i, s := range all {
 		j.number = max(j.number, s.header.number)
-		if i == len(all)-1 && slices.Contains(y.empty, s) && s.header.size >= j.size && s.header.version == FormatVersion {
+		if i == len(all)-1 && slices.Contains(y.empty, s) && s.header.size >= j.size && s.header.version == j.version.Load() {
 			size, err := s.f.Size()
 			if err != nil {
 				return err

@@ -96,7 +96,7 @@ func copyBackup(dir, temp, backup string) (was tableMeta, err error) {
 		return was, errors.Join(err, from.close())
 	}
 	_, err = from.copyTo(temp, func(m *tableMeta) {
-		m.version, m.lineage, m.made = FormatVersion, newLineage(), time.Now().UnixNano()
+		m.lineage, m.made = newLineage(), time.Now().UnixNano()
 	}, func() error { return nil })
 	return was, errors.Join(err, from.close())
 }
@@ -124,8 +124,8 @@ func replayOnto(dir, temp string, was tableMeta, r *Restored) error {
 	}
 	related, foreign := r.sort(all, was.lineage)
 	y := replay{base: was.position}
-	err = y.run(related, func(p Position, id SpaceID, c []change) error {
-		g.apply(p, id, c)
+	err = y.run(related, func(p Position, c []change) error {
+		g.apply(p, c)
 		if g.bytes < SmallOverlay {
 			return nil
 		}
@@ -169,7 +169,7 @@ func (r *Restored) sort(all []*segment, l lineage) (related, foreign []*segment)
 func (r *Restored) count(foreign []*segment) {
 	var y replay
 	// Of these only the positions are wanted: an error leaves those that came before.
-	_ = y.run(foreign, func(Position, SpaceID, []change) error { return nil })
+	_ = y.run(foreign, func(Position, []change) error { return nil })
 	if y.seen > r.Reached {
 		r.Expected = max(r.Expected, y.seen)
 		r.Damage = fmt.Sprintf("%d journals were written after another restore and do not continue this backup", len(foreign))

@@ -12,9 +12,12 @@ import (
 )
 
 const (
-	// FormatVersion is the version of the journal and of the bbolt file that this
+	// FormatVersion is the newest version of the journal and of the bbolt file that this
 	// package writes; see FORMAT.md.
-	FormatVersion = 1
+	FormatVersion = formatSpans
+	// formatFirst has updates of one space and at most SmallUpdateKeys keys, formatSpans all.
+	formatFirst = 1
+	formatSpans = 2
 
 	segmentMagic  = "STASISJL"
 	headerSize    = 60

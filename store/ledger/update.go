@@ -2,13 +2,15 @@ package ledger
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 )
 
 // Update runs fn and applies what it wrote, all or nothing. When it returns nil
 // the change survives the death of the process; Sync makes it survive a power
 // cut. An error of fn is returned as it is and changes nothing; so does an update
-// that wrote nothing, which gives the position of the last one.
+// that wrote nothing, which gives the position of the last one. By Tx.In an update changes
+// both spaces.
 //
 // fn may run again, runs alone, and must not call the DB otherwise than by its
 // Tx. NoSpace if the disk is full even without the ballast; the update may be repeated
@@ -25,11 +27,19 @@ func (s *Space) Update(fn func(tx *Tx) error) (Position, error) {
 		return 0, err
 	}
 	p, err := db.update(s.id, fn)
+	if errors.Is(err, errFormat) {
+		if err = db.raise(); err == nil {
+			p, err = db.update(s.id, fn)
+		}
+	}
 	if err == nil && db.pressure(sealPart) {
 		db.checkpointer.kick()
 	}
 	return p, err
 }
+
+// errFormat says that an update can't be written in the ledger's format.
+var errFormat = errors.New("the update needs a newer format")
 
 func (db *DB) update(id SpaceID, fn func(tx *Tx) error) (Position, error) {
 	const op = "update ledger"
@@ -38,45 +48,65 @@ func (db *DB) update(id SpaceID, fn func(tx *Tx) error) (Position, error) {
 	if db.isClosed() {
 		return 0, db.closedError(op)
 	}
-	tx := &Tx{db: db, id: id}
-	err := fn(tx)
-	tx.db = nil
+	u := &update{db: db, room: db.options.UpdateKeys}
+	err := fn(&Tx{u, id})
+	u.db = nil
 	if err != nil {
 		return 0, err
 	}
-	if tx.err != nil {
-		return 0, tx.err
+	if u.err != nil {
+		return 0, u.err
 	}
-	if len(tx.changes) == 0 {
+	if len(u.changes) == 0 {
 		return db.Position(), nil
 	}
-	p, err := db.journal.append(id, tx.changes)
+	if formatOf(u.changes) > db.format() {
+		return 0, errFormat
+	}
+	p, err := db.journal.append(u.changes)
 	if isFull(err) && db.ballast.release(db.log) {
-		p, err = db.journal.append(id, tx.changes)
+		p, err = db.journal.append(u.changes)
 	}
 	if err != nil {
 		return 0, diskError(op, db.dir, err)
 	}
 	db.view.Lock()
-	db.active.apply(p, id, tx.changes)
+	db.active.apply(p, u.changes)
 	db.position.Store(uint64(p))
 	db.view.Unlock()
 	return p, nil
 }
 
-// Tx is one update under way. It is valid until its fn returns and is not for
-// concurrent use. Reads see what it wrote.
-type Tx struct {
-	db      *DB
-	id      SpaceID
-	changes []change // sorted by key
+// update is what all Tx of one update write to.
+type update struct {
+	db      *DB      // nil once it has ended
+	changes []change // sorted by space and key
 	size    int      // bytes of keys and values in changes
+	room    int      // keys that may still be added
 	err     error    // the first broken rule; Update returns it
 }
 
+// Tx is one update under way, as one of the spaces sees it. It is valid until its fn returns
+// and is not for concurrent use. Reads see what it wrote.
+type Tx struct {
+	*update
+	id SpaceID
+}
+
+// In gives the same update as another space sees it: what both write changes together.
+func (t *Tx) In(id SpaceID) *Tx {
+	if !validSpace(id) && t.err == nil {
+		t.err = invalid("update ledger", "there is no space %d", id)
+	}
+	return &Tx{t.update, id}
+}
+
+// Room is how many keys, over all spaces, the update may still write beside those it has.
+func (t *Tx) Room() int { return t.room }
+
 // Get is as Space.Get.
 func (t *Tx) Get(key []byte) ([]byte, bool, error) {
-	if i, found := slices.BinarySearchFunc(t.changes, key, compareKey); found {
+	if i, found := t.find(key); found {
 		c := t.changes[i]
 		if c.deleted {
 			return nil, false, nil
@@ -89,12 +119,20 @@ func (t *Tx) Get(key []byte) ([]byte, bool, error) {
 	return t.db.get(t.id, key)
 }
 
+// find finds a key of this space among the changes, or where it belongs.
+func (t *Tx) find(key []byte) (at int, found bool) {
+	return slices.BinarySearchFunc(t.changes, change{space: t.id, key: key}, compareChanges)
+}
+
 // Scan is as Space.Scan.
 func (t *Tx) Scan(from, to []byte, limit int) ([]Pair, error) {
 	if t.db == nil {
 		return nil, invalid("read ledger", "the update has ended")
 	}
-	return t.db.scan(t.id, t.changes, from, to, limit)
+	first, _ := t.find(nil)
+	next := Tx{t.update, t.id + 1}
+	end, _ := next.find(nil)
+	return t.db.scan(t.id, t.changes[first:end], from, to, limit)
 }
 
 // Put sets a key; both are copied. What is wrong with it (an empty or long key,
@@ -102,11 +140,13 @@ func (t *Tx) Scan(from, to []byte, limit int) ([]Pair, error) {
 func (t *Tx) Put(key, value []byte) {
 	both := make([]byte, 0, len(key)+len(value))
 	both = append(append(both, key...), value...)
-	t.set(change{key: both[:len(key):len(key)], value: both[len(key):]})
+	t.set(change{space: t.id, key: both[:len(key):len(key)], value: both[len(key):]})
 }
 
 // Delete removes a key; removing what is not there is no error.
-func (t *Tx) Delete(key []byte) { t.set(change{key: bytes.Clone(key), deleted: true}) }
+func (t *Tx) Delete(key []byte) {
+	t.set(change{space: t.id, key: bytes.Clone(key), deleted: true})
+}
 
 func (t *Tx) set(c change) {
 	const op = "update ledger"
@@ -117,17 +157,18 @@ func (t *Tx) set(c change) {
 		t.err = invalid(op, "a key of %d bytes; 1 to %d are allowed", len(c.key), MaxKey)
 		return
 	}
-	i, found := slices.BinarySearchFunc(t.changes, c.key, compareKey)
+	i, found := t.find(c.key)
 	if found {
 		t.size -= len(t.changes[i].key) + len(t.changes[i].value)
 		t.changes[i] = c
 	} else {
 		t.changes = slices.Insert(t.changes, i, c)
+		t.room--
 	}
 	t.size += len(c.key) + len(c.value)
 	switch {
-	case len(t.changes) > MaxUpdateKeys:
-		t.err = invalid(op, "more than %d keys", MaxUpdateKeys)
+	case t.room < 0:
+		t.err = invalid(op, "more than %d keys", t.db.options.UpdateKeys)
 	case t.size > MaxUpdateBytes:
 		t.err = invalid(op, "more than %d bytes", MaxUpdateBytes)
 	}
