@@ -64,6 +64,9 @@ func (db *DB) Space(id SpaceID) *Space {
 	return &db.spaces[id-1]
 }
 
+// UpdateKeys is how many keys one update may write.
+func (db *DB) UpdateKeys() int { return db.options.UpdateKeys }
+
 // Position is that of the last update.
 func (db *DB) Position() Position { return Position(db.position.Load()) }
 

@@ -56,6 +56,17 @@ func (j *journal) append(changes []change) (Position, error) {
 	return p, nil
 }
 
+// still runs fn while no file of the journal changes.
+func (j *journal) still(fn func()) {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.preparing.Lock()
+	defer j.preparing.Unlock()
+	fn()
+}
+
 // mark records how far the journal is durable, unless that is recorded already.
 // Later records say the same: the mark is for a journal that falls silent.
 func (j *journal) mark() error {

@@ -47,6 +47,11 @@ type Options struct {
 	// either: for a ledger that can be rebuilt from what it describes.
 	KeepJournal int64
 
+	// Gate, unless nil, is called after each update, with nothing else going on in the ledger:
+	// its files are what a kill would leave at that moment, for tests to copy. It may not call
+	// the ledger.
+	Gate func(Position)
+
 	// What the tests replace.
 	files      files        // nil means the directory itself
 	beforeFold func() error // an error fails the fold

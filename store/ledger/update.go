@@ -74,7 +74,17 @@ func (db *DB) update(id SpaceID, fn func(tx *Tx) error) (Position, error) {
 	db.active.apply(p, u.changes)
 	db.position.Store(uint64(p))
 	db.view.Unlock()
+	if db.options.Gate != nil {
+		db.gate(p)
+	}
 	return p, nil
+}
+
+// gate calls Options.Gate. The caller holds writing.
+func (db *DB) gate(p Position) {
+	db.folding.Lock()
+	defer db.folding.Unlock()
+	db.journal.still(func() { db.options.Gate(p) })
 }
 
 // update is what all Tx of one update write to.
