@@ -2,6 +2,8 @@ package router
 
 import (
 	"context"
+	"io"
+	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -75,6 +77,22 @@ type Body struct {
 	// Adoptable: the file is this one crate from end to end, frozen, and may be renamed
 	// away. Adopted is called when that has happened.
 	Adoptable bool
+	// Open opens the file to be read, so that it keeps its content until Close; nil: it is opened
+	// by its path.
+	Open func() (BodyFile, error)
+}
+
+// BodyFile is the file of a body that is open to be read.
+type BodyFile interface {
+	io.ReadSeekCloser
+	io.ReaderAt
+}
+
+func (b *Body) open() (BodyFile, error) {
+	if b.Open == nil {
+		return os.Open(b.Path)
+	}
+	return b.Open()
 }
 
 // Bodies knows where crates lie that are not on every node yet.
@@ -90,12 +108,20 @@ type Bodies interface {
 // with no lock held, one at a time for one node, and should return soon; they may call
 // the router. What they are told is in the ledger already.
 type Observer interface {
-	// Placed: receipts of these crates came in, or destinations were struck off.
-	Placed(ms []Manifest)
+	// Placed: receipts of these crates came in, or destinations were struck off, or more or fewer
+	// copies are wanted. nil says that what follows of that is done, as good as the ledger can
+	// have it; otherwise, and after a kill, it is told again.
+	Placed(ms []Manifest) error
+	// ReceivedTx is called in the update that records a receipt, as it is going to be, in a
+	// transaction of the shared space, and may write ReceivedKeys keys. adopted: the body was
+	// renamed into the node. owed says that more follows, which Placed is told of in any case and
+	// a start again. It must not call the router or the ledger otherwise than by tx.
+	ReceivedTx(tx *ledger.Tx, m *Manifest, adopted bool) (owed bool, err error)
 	// Adopted: the crate's body was renamed into a node; File and ReadAt serve it now.
 	Adopted(crate store.CrateID, node store.NodeID)
 	// Retired: the crate's bytes came out differently at two times. It stays readable as
-	// it was first recorded and is never sent again; its content needs a new crate.
+	// it was first recorded and is never sent again; its content needs a new crate. It is told
+	// again at each start until Paid.
 	Retired(m Manifest)
 	// Rotten: the crate's body has other bytes than were recorded, which its copies have: it is
 	// to be read from them.

@@ -120,7 +120,7 @@ func (s *source) openBody(offset int64) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(b.Path)
+	f, err := b.open()
 	if err != nil {
 		return nil, &store.Error{Kind: store.Unavailable, Op: "read the body of crate", Subject: s.crate.String(), Err: err}
 	}
@@ -139,7 +139,7 @@ func (s *source) openBody(offset int64) (io.ReadCloser, error) {
 // part is a part of a file.
 type part struct {
 	*io.SectionReader
-	f *os.File
+	f io.Closer
 }
 
 func (p *part) Close() error { return p.f.Close() }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"stasis/store"
 )
 
@@ -221,17 +223,21 @@ func TestRemoveAndSetAside(t *testing.T) {
 	}
 }
 
-// A body that is recycled is empty when it comes back, and has none of the maps it had.
+// A file that is recycled is empty when it comes back, as another body, and has no map.
 func TestRecycledBodiesAreEmpty(t *testing.T) {
 	d := openDir(t)
 	first := mustCreate(t, d, false)
 	must(t, first.Write(page(1), 3*Unit))
 	must(t, first.Sync())
 	must(t, first.Release())
+	was := inode(t, d, first.ID)
 	must(t, d.Recycle(first.ID))
+	if _, err := d.Open(first.ID); !os.IsNotExist(err) {
+		t.Fatalf("by its old id it is open: %v", err)
+	}
 	again := mustCreate(t, d, false)
-	if again.ID != first.ID {
-		t.Fatal("the file was not used again")
+	if again.ID == first.ID || inode(t, d, again.ID) != was {
+		t.Fatal("the file was not used again, under another id")
 	}
 	if got := held(again, 10); len(got) != 0 {
 		t.Fatalf("holds %v", got)
@@ -283,4 +289,35 @@ func TestModified(t *testing.T) {
 			t.Errorf("what was said for one inode counts for another (%v)", err)
 		}
 	}
+}
+
+func inode(t *testing.T, d *Dir, id store.CrateID) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Stat(d.Path(id), &st))
+	return st.Ino
+}
+
+// What is open to be read keeps its content, whatever becomes of the body.
+func TestFileThatIsReadIsNotUsedAgain(t *testing.T) {
+	d := openDir(t)
+	first := mustCreate(t, d, true)
+	must(t, first.Write(page(1), 0))
+	must(t, first.Release())
+	f, err := d.Open(first.ID)
+	must(t, err)
+	was := inode(t, d, first.ID)
+	must(t, d.Recycle(first.ID))
+	for range 3 {
+		b := mustCreate(t, d, true)
+		must(t, b.Write(page(2), 0))
+		if inode(t, d, b.ID) == was {
+			t.Fatal("the file is another body while it is read")
+		}
+	}
+	got := make([]byte, Unit)
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, page(1)) {
+		t.Fatalf("what was open has changed, %v", err)
+	}
+	must(t, f.Close())
 }

@@ -27,7 +27,9 @@ type Dir struct {
 	mostOpen int64        // how many there may be
 
 	mu     sync.Mutex
-	spares []store.CrateID // empty files, to be bodies again
+	spares []store.CrateID            // empty files, to be bodies again
+	pins   map[store.CrateID]int      // how often each body is open to be read
+	going  map[store.CrateID]struct{} // bodies whose files are being emptied
 }
 
 // OpenDir opens the directory of bodies, which must exist, and makes what is missing in
@@ -37,7 +39,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: path, f: f}
+	d := &Dir{path: path, f: f, pins: make(map[store.CrateID]int), going: make(map[store.CrateID]struct{})}
 	d.mostOpen, err = descriptors()
 	if err == nil {
 		err = d.openShards()
@@ -132,17 +134,16 @@ func (d *Dir) Remove(id store.CrateID) error {
 // maxSpares is how many empty files are kept for new bodies.
 const maxSpares = 4096
 
-// Recycle empties a body that nothing names any more and keeps its file for a new one:
-// that is cheaper than to remove it and make another, the more so as ext4 passes over
-// inodes that were freed a moment ago one by one. The spares of a run that ended are
-// empty files that nothing names.
+// Recycle empties a body that nothing names any more and keeps its file, under another id, for a
+// new one: that is cheaper than to remove it and make another, the more so as ext4 passes over
+// inodes that were freed a moment ago one by one. An id names one body for ever; a file that
+// somebody reads, by an id looked up before, is removed and not used again. The spares of a run
+// that ended are empty files that nothing names.
 func (d *Dir) Recycle(id store.CrateID) error {
-	d.mu.Lock()
-	full := len(d.spares) >= maxSpares
-	d.mu.Unlock()
-	if full {
+	if !d.mayEmpty(id) {
 		return d.Remove(id)
 	}
+	defer d.emptied(id)
 	switch err := os.Truncate(d.Path(id), 0); {
 	case os.IsNotExist(err):
 		return d.Remove(id)
@@ -154,8 +155,31 @@ func (d *Dir) Recycle(id store.CrateID) error {
 			return errors.Join(err, d.Remove(id))
 		}
 	}
-	d.addSpare(id)
+	fresh := store.NewCrateID()
+	fresh[len(fresh)-1] = fresh[len(fresh)-1]&^(shards-1) | id[len(id)-1]&(shards-1) // it stays in its directory
+	if err := os.Rename(d.Path(id), d.Path(fresh)); err != nil {
+		return errors.Join(err, d.Remove(id))
+	}
+	d.addSpare(fresh)
 	return nil
+}
+
+// mayEmpty reports whether the file of a body can be used again, and keeps it from being opened
+// until emptied.
+func (d *Dir) mayEmpty(id store.CrateID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.spares) >= maxSpares || d.pins[id] > 0 {
+		return false
+	}
+	d.going[id] = struct{}{}
+	return true
+}
+
+func (d *Dir) emptied(id store.CrateID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.going, id)
 }
 
 // wantSpares is how many empty files are made ahead of use.
