@@ -142,7 +142,7 @@ func (s *FS) keepSomeAtimes() (n int, err error) {
 	defer a.mu.Unlock()
 	var kept []names.Ino
 	for ino := range a.noted {
-		if kept = append(kept, ino); len(kept) == updateKeys {
+		if kept = append(kept, ino); len(kept) == s.keys {
 			break
 		}
 	}

@@ -31,9 +31,12 @@ type blankPool struct {
 	// spent are those whose inodes do without: they get another number.
 	spent []blank
 	low   chan struct{}
+	// wanted is how many are kept ready. Not changed after Start.
+	wanted int
 }
 
 func (p *blankPool) init() {
+	p.wanted = blanksWanted
 	p.given = make(map[names.Ino]*body.Body)
 	p.low = make(chan struct{}, 1)
 }
@@ -86,7 +89,7 @@ func (p *blankPool) waive(ino names.Ino) {
 func (p *blankPool) wants() (n int, from []blank) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n = min(blanksWanted-len(p.ready), blanksAtOnce)
+	n = min(p.wanted-len(p.ready), blanksAtOnce)
 	if n <= 0 {
 		return 0, nil
 	}
@@ -215,7 +218,7 @@ func forgetBlanksTx(tx *ledger.Tx, bs []blank) error {
 func (s *FS) dropBlanks() error {
 	var errs error
 	for bs := s.blanks.all(); len(bs) > 0; {
-		n := min(len(bs), updateKeys)
+		n := min(len(bs), s.keys)
 		_, err := s.local.Update(func(tx *ledger.Tx) error { return forgetBlanksTx(tx, bs[:n]) })
 		errs = errors.Join(errs, err)
 		bs = bs[n:]

@@ -26,8 +26,11 @@
 //     write, truncate, open with O_TRUNC, fallocate, a copy within the vault. A store into a
 //     mapping does not, as on other filesystems, nor does an exchange of names, which changes
 //     no content.
+//   - A state change of a content is one update of the ledger, over both spaces: sealing, a step
+//     of tearing a list down, the removal of an inode. A list that one update does not hold is
+//     built in many and switched by the last; until then it is inert (see change).
 //   - A body's file is removed only when the ledger's word that it is not needed any more
-//     is durable.
+//     is durable, and never while its inode has it as its body. Its id is never used again.
 //
 // Records in the ledger. Shared space: 'e' extents by list and end, 'r' reference counts of
 // crates, 'L' lists to tear down, 'S' inodes that share a crate made for another. Local space: 'w' the body of an inode, 'b' a crate that

@@ -1,8 +1,8 @@
 package fs
 
 import (
+	"context"
 	"os"
-	"sync"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -14,57 +14,34 @@ func dropTx(tx *ledger.Tx, body store.CrateID) {
 	tx.Put(crateKey(tableDropped, body), []byte{recordVersion})
 }
 
-// dropList holds bodies that the ledger does not name any more, until it does so
-// durably.
-type dropList struct {
-	mu  sync.Mutex
-	ids []drop
-}
-
-type drop struct {
-	body store.CrateID
-	pos  ledger.Position
-}
-
-func (d *dropList) add(body store.CrateID, pos ledger.Position) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ids = append(d.ids, drop{body, pos})
-}
-
-// take gives the bodies that may go once the ledger is durable up to synced.
-func (d *dropList) take(synced ledger.Position) (now []store.CrateID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	keep := d.ids[:0]
-	for _, id := range d.ids {
-		if id.pos <= synced {
-			now = append(now, id.body)
-		} else {
-			keep = append(keep, id)
+// dropBodies removes the files that are not needed, once the ledger's word of that is durable, or
+// keeps them for new bodies.
+func (s *FS) dropBodies(ctx context.Context) error {
+	for ctx.Err() == nil {
+		pairs, err := s.local.Scan([]byte{tableDropped}, []byte{tableDropped + 1}, s.keys)
+		if err != nil || len(pairs) == 0 {
+			return err
+		}
+		if err := s.db.Sync(ctx, s.db.Position()); err != nil {
+			return err
+		}
+		ids := make([]store.CrateID, len(pairs))
+		for i, p := range pairs {
+			copy(ids[i][:], p.Key[1:])
+		}
+		if left := s.dropSome(ids); left || len(pairs) < s.keys {
+			return nil
 		}
 	}
-	if d.ids = keep; len(keep) == 0 {
-		d.ids = nil // with what it took for the most there were
-	}
-	return now
+	return nil
 }
 
-// dropBodies removes the files that durably are not needed, or keeps them for new bodies.
-func (s *FS) dropBodies() {
-	ids := s.drops.take(s.db.Synced())
-	for len(ids) > 0 {
-		n := min(len(ids), updateKeys)
-		s.dropSome(ids[:n])
-		ids = ids[n:]
-	}
-}
-
-func (s *FS) dropSome(ids []store.CrateID) {
+// dropSome removes bodies and their records; left says that some could not be removed.
+func (s *FS) dropSome(ids []store.CrateID) (left bool) {
 	var removed []store.CrateID
 	for _, id := range ids {
 		if err := s.bodies.Recycle(id); err != nil {
-			// Its record stays, so that the next start tries again.
+			left = true // its record stays, so that it is tried again
 			s.log.WithError(err).WithField("body", id).Warn("remove a body that is not needed any more")
 			continue
 		}
@@ -79,15 +56,16 @@ func (s *FS) dropSome(ids []store.CrateID) {
 	if err != nil {
 		s.log.WithError(err).Warn("record that bodies were removed")
 	}
+	return left || err != nil
 }
 
-// recoverDrops takes up the bodies that an earlier run did not come to remove.
+// recoverDrops knows the bodies that an earlier run did not come to remove.
 func (s *FS) recoverDrops(known map[store.CrateID]bool) error {
 	return each(s.local, tableDropped, func(k, _ []byte) error {
 		var id store.CrateID
 		copy(id[:], k)
 		if known[id] {
-			// Its file was emptied and is a body again; only this record is left of that.
+			// An earlier release emptied its file, which is a body again under the same id.
 			_, err := s.local.Update(func(tx *ledger.Tx) error {
 				tx.Delete(crateKey(tableDropped, id))
 				return nil
@@ -95,7 +73,6 @@ func (s *FS) recoverDrops(known map[store.CrateID]bool) error {
 			return err
 		}
 		known[id] = true
-		s.drops.add(id, s.db.Position())
 		return nil
 	})
 }

@@ -48,6 +48,10 @@ type FS struct {
 	log    logrus.FieldLogger
 	ro     bool
 
+	// keys is how many keys this package puts into one update of the ledger. Those of names come
+	// on top where an inode is changed or removed in the same update.
+	keys int
+
 	policies atomic.Bool // some inode has a policy of its own
 
 	mu    sync.Mutex
@@ -71,7 +75,6 @@ type FS struct {
 	assessing keyed.Locks[names.Ino]
 	building  listSet
 	sealer    sealer
-	drops     dropList
 	blanks    blankPool
 	atimes    atimes
 	// promised is closed when the files that a crash has left have their space again.
@@ -107,7 +110,7 @@ func New(o Options) (*FS, error) {
 	s := &FS{
 		tree: tree, db: o.Ledger, shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
 		bodies: dir, policy: o.Policy, log: o.Log, ro: o.ReadOnly,
-		files: make(map[names.Ino]*file),
+		files: make(map[names.Ino]*file), keys: o.Ledger.UpdateKeys() - namesKeys,
 		reaps: make(chan struct{}, 1), reapNow: make(chan struct{}, 1), tear: make(chan struct{}, 1), retry: make(chan struct{}, 1), review: make(chan struct{}, 1),
 		promised: make(chan struct{}),
 		ctx:      ctx, cancel: cancel,
@@ -143,8 +146,7 @@ func (s *FS) Close(ctx context.Context) error {
 	s.cancel()
 	s.done.Wait()
 	err := errors.Join(s.dropBlanks(), s.keepAtimes(), s.settleAll(ctx))
-	s.dropBodies()
-	return errors.Join(err, s.bodies.Close())
+	return errors.Join(err, s.dropBodies(ctx), s.bodies.Close())
 }
 
 // syncLoop bounds how far the ledger runs ahead of the disk, and removes what the
@@ -164,7 +166,9 @@ func (s *FS) syncLoop() {
 				continue
 			}
 		}
-		s.dropBodies()
+		if err := s.dropBodies(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.WithError(err).Error("remove bodies that are not needed any more")
+		}
 		if s.sealer.idle() && !s.router.Busy() {
 			if err := s.bodies.Prepare(sparesAtOnce); err != nil {
 				s.log.WithError(err).Debug("make files for bodies ahead of use")

@@ -42,14 +42,13 @@ const (
 	// adoptionPoll is how often it looks.
 	adoptionWait = 4 * time.Second
 	adoptionPoll = 5 * time.Millisecond
+	// workRetry is the pause before work in the background that failed is tried again.
+	workRetry = 10 * time.Second
 	// retryUnplaced is how often content that found no space is tried again unasked.
 	retryUnplaced = 30 * time.Second
-	// extentsPerUpdate bounds one ledger update: each extent costs up to three keys.
-	extentsPerUpdate = 24
-	// updateKeys is the most keys this package puts into one update of the ledger, which
-	// allows 100.
-	// Names' own keys come on top where an inode is removed in the same update.
-	updateKeys = 85
+	// namesKeys is how many of the keys that an update of the ledger has are left to package
+	// names, where it changes or removes an inode in the same update.
+	namesKeys = 15
 	// reapQuiet is how long no file must have been removed for the content of those that were
 	// to be given up, and reapPatience how long that is put off at most.
 	reapQuiet    = 200 * time.Millisecond

@@ -9,22 +9,25 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"stasis/fs/extent"
+	"stasis/fs/names"
 	"stasis/router"
 	"stasis/store"
 	"stasis/store/ledger"
 )
 
-// lieTx records where crates lie in a body; of is how many will lie in it in all.
-func lieTx(tx *ledger.Tx, f *file, made []extent.Extent, of int) {
-	for _, e := range made {
-		r := lyingRecord{Body: f.body.ID, Offset: e.Offset, Length: e.Length, Ino: f.ino, Shared: of > 1}
-		tx.Put(crateKey(tableLying, e.Crate), r.encode())
-	}
-	if of > 1 {
-		tx.Put(crateKey(tableLiers, f.body.ID), binary.AppendUvarint(nil, uint64(of)))
+// lieTx records where in the body of a change a new crate lies.
+func lieTx(tx *ledger.Tx, c *change, e extent.Extent) {
+	r := lyingRecord{Body: c.body, Offset: e.Offset, Length: e.Length, Ino: c.ino, Shared: len(c.made) > 1}
+	tx.Put(crateKey(tableLying, e.Crate), r.encode())
+}
+
+// setLiersTx records how many crates lie in a body together.
+func setLiersTx(tx *ledger.Tx, body store.CrateID, n uint64) {
+	if n > 0 {
+		tx.Put(crateKey(tableLiers, body), binary.AppendUvarint(nil, n))
+	} else {
+		tx.Delete(crateKey(tableLiers, body))
 	}
 }
 
@@ -44,58 +47,90 @@ func decodeCount(v []byte) (uint64, error) {
 	return n, nil
 }
 
-// unlieTx forgets that a crate lies in a body and reports whether it was the last
-// one there.
-func unlieTx(tx *ledger.Tx, c store.CrateID) (body store.CrateID, last bool, err error) {
+// unlieTx forgets, in a transaction of the local space, that a crate lies in a body, which is
+// dropped with the last of them. It writes three keys at most.
+func unlieTx(tx *ledger.Tx, c store.CrateID) error {
 	v, ok, err := tx.Get(crateKey(tableLying, c))
 	if err != nil || !ok {
-		return store.CrateID{}, false, err
+		return err
 	}
 	r, err := decodeLying(v)
 	if err != nil {
-		return store.CrateID{}, false, err
+		return err
 	}
 	tx.Delete(crateKey(tableLying, c))
-	if !r.Shared {
-		return r.Body, true, nil
+	if r.Shared {
+		n, err := countLiers(tx, r.Body)
+		if err != nil {
+			return err
+		}
+		n = max(1, n) - 1
+		if setLiersTx(tx, r.Body, n); n > 0 {
+			return nil
+		}
 	}
-	n, err := countLiers(tx, r.Body)
-	if err != nil {
-		return store.CrateID{}, false, err
-	}
-	if n > 1 {
-		tx.Put(crateKey(tableLiers, r.Body), binary.AppendUvarint(nil, n-1))
-		return r.Body, false, nil
-	}
-	tx.Delete(crateKey(tableLiers, r.Body))
-	return r.Body, true, nil
+	return dropUnnamedTx(tx, r.Ino, r.Body)
 }
 
-// unlie takes crates out of their bodies. A body without crates is removed once the
-// ledger's word is durable.
+// unlieKeys is how many keys unlieTx writes at most.
+const unlieKeys = 3
+
+// dropUnnamedTx drops a body in which no crate lies any more, unless it is the inode's body
+// still: the list that was made from it may not have become the inode's, or is about to be.
+func dropUnnamedTx(tx *ledger.Tx, ino names.Ino, body store.CrateID) error {
+	v, ok, err := tx.Get(key(tableBody, uint64(ino)))
+	if err != nil {
+		return err
+	}
+	if ok {
+		r, err := decodeBody(v)
+		if err != nil || r.Body == body {
+			return err
+		}
+	}
+	dropTx(tx, body)
+	return nil
+}
+
+// dropUnusedTx drops a body that is its inode's no more, if no crate of those made from it lies
+// there.
+func dropUnusedTx(tx *ledger.Tx, body store.CrateID, made []extent.Extent) error {
+	used := false
+	switch len(made) {
+	case 0:
+	case 1:
+		_, ok, err := tx.Get(crateKey(tableLying, made[0].Crate))
+		if err != nil {
+			return err
+		}
+		used = ok
+	default:
+		n, err := countLiers(tx, body)
+		if err != nil {
+			return err
+		}
+		used = n > 0
+	}
+	if !used {
+		dropTx(tx, body)
+	}
+	return nil
+}
+
+// unlie takes crates out of their bodies.
 func (s *FS) unlie(crates ...store.CrateID) error {
 	for len(crates) > 0 {
-		n := min(len(crates), extentsPerUpdate)
-		var empty []store.CrateID
-		pos, err := s.local.Update(func(tx *ledger.Tx) error {
-			empty = empty[:0]
+		n := min(len(crates), s.keys/unlieKeys)
+		_, err := s.local.Update(func(tx *ledger.Tx) error {
 			for _, c := range crates[:n] {
-				b, last, err := unlieTx(tx, c)
-				if err != nil {
+				if err := unlieTx(tx, c); err != nil {
 					return err
-				}
-				if last {
-					empty = append(empty, b)
-					dropTx(tx, b)
 				}
 			}
 			return nil
 		})
 		if err != nil {
 			return err
-		}
-		for _, b := range empty {
-			s.drops.add(b, pos)
 		}
 		crates = crates[n:]
 	}
@@ -129,7 +164,8 @@ func (s *FS) Body(c store.CrateID) (router.Body, error) {
 		// before that was recorded: the store that has it says so when it is asked again.
 		adoptable = os.IsNotExist(err) || err == nil && st.Size() == r.Length
 	}
-	return router.Body{Path: path, Offset: r.Offset, Size: r.Length, Adoptable: adoptable}, nil
+	open := func() (router.BodyFile, error) { return s.bodies.Open(r.Body) }
+	return router.Body{Path: path, Offset: r.Offset, Size: r.Length, Adoptable: adoptable, Open: open}, nil
 }
 
 // readCrate fills p from a crate: from the body it lies in, else from the nodes. A node
@@ -185,19 +221,18 @@ func (s *FS) tryReadCrate(ctx context.Context, c store.CrateID, p []byte, off in
 // have had it whole by then.
 func (s *FS) readBody(c store.CrateID, r *lyingRecord, p []byte, off int64) error {
 	if _, doubt := s.doubted[c]; !doubt {
-		return readFile(s.bodies.Path(r.Body), p, r.Offset+off)
+		return s.readFile(r.Body, p, r.Offset+off)
 	}
 	return s.readChecked(c, r, p, off)
 }
 
 // readChecked fills p from the blocks of a body that are what was recorded of them.
 func (s *FS) readChecked(c store.CrateID, r *lyingRecord, p []byte, off int64) error {
-	path := s.bodies.Path(r.Body)
 	buf := make([]byte, min(store.BlockSize, r.Length))
 	for len(p) > 0 {
 		i := off / store.BlockSize
 		b := buf[:store.BlockLen(r.Length, i)]
-		if err := readFile(path, b, r.Offset+i*store.BlockSize); err != nil {
+		if err := s.readFile(r.Body, b, r.Offset+i*store.BlockSize); err != nil {
 			return err
 		}
 		fits, err := s.router.Fits(c, i, b)
@@ -214,23 +249,18 @@ func (s *FS) readChecked(c store.CrateID, r *lyingRecord, p []byte, off int64) e
 	return nil
 }
 
-func readFile(path string, p []byte, off int64) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func (s *FS) readFile(id store.CrateID, p []byte, off int64) error {
+	f, err := s.bodies.Open(id)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return err
 	}
-	defer unix.Close(fd)
-	for len(p) > 0 {
-		n, err := unix.Pread(fd, p, off)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return &os.PathError{Op: "read", Path: path, Err: err}
-		case n == 0:
-			return &os.PathError{Op: "read", Path: path, Err: io.ErrUnexpectedEOF}
-		}
-		p, off = p[n:], off+int64(n)
+	defer f.Close()
+	n, err := f.ReadAt(p, off)
+	if n < len(p) && errors.Is(err, io.EOF) {
+		err = &os.PathError{Op: "read", Path: f.Name(), Err: io.ErrUnexpectedEOF}
 	}
-	return nil
+	if n == len(p) {
+		return nil
+	}
+	return err
 }

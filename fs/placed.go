@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 
 	"stasis/fs/body"
@@ -13,63 +14,115 @@ import (
 	"stasis/store/ledger"
 )
 
-// Placed hears from the router that receipts came in.
-func (s *FS) Placed(ms []router.Manifest) {
+// Placed hears from the router that receipts came in, or that copies are gone or not wanted any
+// more.
+func (s *FS) Placed(ms []router.Manifest) error {
 	var done []store.CrateID
 	for _, m := range ms {
 		if m.Copies() >= m.Wanted {
 			done = append(done, m.Crate)
 		}
 	}
-	if err := s.unlie(done...); err != nil {
-		s.log.WithError(err).Error("record that bodies are not needed any more")
-	}
+	errs := s.unlie(done...)
 	for _, m := range ms {
 		inos, err := s.users(m)
-		if err != nil {
-			s.log.WithError(err).WithField("crate", m.Crate).Error("find the files that share a crate")
-		}
+		errs = errors.Join(errs, err)
 		for _, ino := range inos {
-			s.placedFor(ino, m)
+			if err := s.placedFor(ino, m); err != nil {
+				errs = errors.Join(errs, fmt.Errorf("inode %d: %w", ino, err))
+			}
 		}
 	}
 	s.notify()
+	return errs
+}
+
+// ReceivedTx does, in the update that records a receipt, what most receipts call for: the crate
+// lies in its body no more where the node has taken that over, or where it has its copies; and
+// a file that is this crate alone is durable then.
+func (s *FS) ReceivedTx(tx *ledger.Tx, m *router.Manifest, adopted bool) (owed bool, err error) {
+	local := tx.In(ledger.Local)
+	done := m.Copies() >= m.Wanted
+	if adopted || done {
+		if err := unlieTx(local, m.Crate); err != nil {
+			return false, err
+		}
+	}
+	ino := names.Ino(m.Origin)
+	replaced, err := tx.Scan(teardownKey(ino, 0), key(tableTeardown, uint64(ino)+1), 1)
+	if err != nil {
+		return false, err
+	}
+	shared, err := tx.Scan(shareKey(m.Crate, 0), afterShares(m.Crate), 1)
+	if err != nil {
+		return false, err
+	}
+	if len(replaced) > 0 || len(shared) > 0 {
+		return true, nil
+	}
+	if !done {
+		return m.Outstanding() == 0, nil
+	}
+	alone, err := s.aloneTx(tx, ino, m.Crate)
+	if err != nil || !alone {
+		return true, err
+	}
+	local.Delete(key(tableAttention, uint64(ino)))
+	return false, nil
+}
+
+// aloneTx reports whether a crate is all content that an inode has, and has what is wanted of it.
+func (s *FS) aloneTx(tx *ledger.Tx, ino names.Ino, c store.CrateID) (bool, error) {
+	if s.policies.Load() {
+		return false, nil // what is wanted is more than a look
+	}
+	in, err := s.tree.GetTx(tx, ino)
+	if gone(err) {
+		return false, nil
+	}
+	if err != nil || in.List == 0 {
+		return false, err
+	}
+	pairs, err := tx.Scan(extentKey(in.List, 0), key(tableExtent, uint64(in.List)+1), 2)
+	if err != nil || len(pairs) != 1 {
+		return false, err
+	}
+	e, err := decodeExtent(pairs[0])
+	if err != nil || e.Crate != c {
+		return false, err
+	}
+	_, newer, err := tx.In(ledger.Local).Get(key(tableBody, uint64(ino)))
+	return !newer, err
 }
 
 // placedFor is Placed for one of the inodes that a crate belongs to.
-func (s *FS) placedFor(ino names.Ino, m router.Manifest) {
+func (s *FS) placedFor(ino names.Ino, m router.Manifest) error {
 	if m.Copies() < m.Wanted {
 		if s.waiting.waits(ino, m.Crate) && m.Outstanding() > 0 {
-			s.release(ino)
-			return
+			return s.release(ino)
 		}
 		// A copy that counted does not any more, or one that was awaited won't come.
-		if err := s.assess(ino); err != nil {
-			s.log.WithError(err).WithField("inode", ino).Error("mark a file that lost a copy")
-		}
-		return
+		return s.assess(ino)
 	}
 	unlock, err := s.assessing.Lock(s.ctx, ino)
 	if err != nil {
-		return // the end; the next start looks anew
+		return err
 	}
 	known, last := s.waiting.arrived(ino, m.Crate)
+	waits := s.waiting.any(ino)
 	unlock()
-	if last {
-		if err := s.assess(ino); err != nil {
-			s.log.WithError(err).WithField("inode", ino).Error("record that a file has its copies")
-		}
-	} else if known {
-		s.release(ino)
+	switch {
+	case last, !known && !waits:
+		return s.assess(ino)
+	case known:
+		return s.release(ino)
 	}
+	return nil
 }
 
-// Adopted hears that a body was renamed into a node, which serves it now.
-func (s *FS) Adopted(c store.CrateID, _ store.NodeID) {
-	if err := s.unlie(c); err != nil {
-		s.log.WithError(err).Error("record that a body was adopted")
-	}
-}
+// Adopted hears that a body was renamed into a node, which serves it now: ReceivedTx has recorded
+// it.
+func (s *FS) Adopted(store.CrateID, store.NodeID) {}
 
 // NodesChanged hears that what found no room may find some now.
 func (s *FS) NodesChanged() { kick(s.retry) }
@@ -93,14 +146,14 @@ func (s *FS) lookAgain(ino names.Ino) error {
 		if err != nil {
 			return err
 		}
-		if ms = append(ms, m); len(ms) == extentsPerUpdate {
-			s.Placed(ms)
+		if ms = append(ms, m); len(ms) == s.keys/unlieKeys {
+			err = s.Placed(ms)
 			ms = nil
 		}
-		return s.ctx.Err()
+		return errors.Join(err, s.ctx.Err())
 	})
 	if len(ms) > 0 {
-		s.Placed(ms)
+		err = errors.Join(err, s.Placed(ms))
 	}
 	return errors.Join(err, s.assess(ino))
 }
@@ -112,6 +165,9 @@ func (s *FS) Retired(m router.Manifest) {
 		inos, err := s.users(m)
 		for _, ino := range inos {
 			err = errors.Join(err, s.renew(s.ctx, ino, m.Crate))
+		}
+		if err == nil {
+			err = s.router.Paid(m.Crate)
 		}
 		if err != nil && s.ctx.Err() == nil {
 			s.log.WithError(err).WithField("crate", m.Crate).Error("make a new crate for one that was retired")
@@ -159,7 +215,7 @@ func (s *FS) assess(ino names.Ino) error {
 	// A receipt that comes in amid this is counted before or after.
 	unlock, err := s.assessing.Lock(s.ctx, ino)
 	if err != nil {
-		return nil // the end; the next start looks anew
+		return err
 	}
 	defer unlock()
 	st, err := s.examine(ino)
@@ -180,6 +236,13 @@ func (s *FS) assess(ino names.Ino) error {
 			return nil
 		}
 	}
+	_, marked, err := s.attention(ino)
+	if err != nil {
+		return err
+	}
+	if st.copies >= st.wanted && !marked {
+		return s.release(ino)
+	}
 	_, err = s.local.Update(func(tx *ledger.Tx) error {
 		switch {
 		case st.copies >= st.wanted:
@@ -194,10 +257,10 @@ func (s *FS) assess(ino names.Ino) error {
 		}
 		return putAttention(tx, ino, attentionRecord{State: state, Bytes: st.size, Reason: st.reason})
 	})
-	if err == nil {
-		s.release(ino)
+	if err != nil {
+		return err
 	}
-	return err
+	return s.release(ino)
 }
 
 // held is what is known of the settled content of an inode.

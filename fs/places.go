@@ -25,12 +25,20 @@ type run struct {
 // plan gives that of a piece. The last run takes what is over: a body's holes may lie
 // otherwise than they did at its commit.
 func (p *places) plan(piece int) *router.Plan {
-	for i := range p.Runs {
-		if piece -= p.Runs[i].Pieces; piece < 0 || i == len(p.Runs)-1 {
-			return &p.Runs[i].Plan
-		}
+	if i := p.run(piece); i >= 0 {
+		return &p.Runs[i].Plan
 	}
 	return &router.Plan{}
+}
+
+// run is the run that a piece belongs to; -1 if there is none.
+func (p *places) run(piece int) int {
+	for i := range p.Runs {
+		if piece -= p.Runs[i].Pieces; piece < 0 || i == len(p.Runs)-1 {
+			return i
+		}
+	}
+	return -1
 }
 
 // wanted is how many copies were asked for, 0 if nothing is to be sent.

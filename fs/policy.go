@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 
 	"stasis/fs/names"
 	"stasis/router"
@@ -187,12 +188,15 @@ func (s *FS) reviewLoop() {
 			}
 			return s.reviewTree(ino, note)
 		})
+		var again <-chan time.Time
 		if err != nil && s.ctx.Err() == nil {
-			s.log.WithError(err).Error("ask for the copies that a changed policy wants")
+			s.log.WithError(err).Error("ask for the copies that a changed policy wants; it is tried again")
+			again = time.After(workRetry)
 		}
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-again:
 		case <-s.review:
 		}
 	}

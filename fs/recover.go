@@ -51,6 +51,9 @@ func (s *FS) recover(ctx context.Context) error {
 	if err := s.recoverAttention(); err != nil {
 		return err
 	}
+	if err := s.recoverReplaced(); err != nil {
+		return err
+	}
 	if err := s.recoverDrops(known); err != nil {
 		return err
 	}
@@ -181,6 +184,21 @@ func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut b
 	}
 	if sealed {
 		return s.finishSwitch(ino, r)
+	}
+	if r.List != 0 {
+		// It was being built: what there is of it goes before anything looks at its crates.
+		if err := s.tearDown(r.List); err != nil {
+			return err
+		}
+		r.List = 0
+		_, err := s.local.Update(func(tx *ledger.Tx) error {
+			tx.Put(key(tableBody, uint64(ino)), r.encode())
+			setLiersTx(tx, r.Body, 0)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	if cut && !r.Settled {
 		if s.unwritten(r) {
@@ -331,15 +349,12 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 
 // dropRecord forgets the body of an inode that is gone.
 func (s *FS) dropRecord(ino names.Ino, r bodyRecord) error {
-	pos, err := s.local.Update(func(tx *ledger.Tx) error {
+	_, err := s.local.Update(func(tx *ledger.Tx) error {
 		tx.Delete(key(tableBody, uint64(ino)))
 		tx.Delete(key(tableAttention, uint64(ino)))
 		dropTx(tx, r.Body)
 		return nil
 	})
-	if err == nil {
-		s.drops.add(r.Body, pos)
-	}
 	return err
 }
 
@@ -403,7 +418,11 @@ func (s *FS) finishSwitch(ino names.Ino, r bodyRecord) error {
 	if err != nil {
 		return err
 	}
-	return s.finishSeal(ino, r, made)
+	added, err := s.finishSeal(ino, r, made)
+	if err == nil {
+		s.handOver(r.Places, added)
+	}
+	return err
 }
 
 // doubtBodies notes the crates that lie in bodies, which are checked when they are read.
@@ -493,6 +512,25 @@ func (s *FS) recoverAttention() error {
 		}
 		if err != nil {
 			return err
+		}
+		return s.assess(ino)
+	})
+}
+
+// recoverReplaced lets go of replaced content for which nothing is waited any more.
+func (s *FS) recoverReplaced() error {
+	last := names.Ino(0)
+	return each(s.shared, tableTeardown, func(k, _ []byte) error {
+		ino := names.Ino(binary.BigEndian.Uint64(k))
+		if ino == 0 || ino == last {
+			return nil
+		}
+		last = ino
+		if f := s.files[ino]; f != nil {
+			return nil // its newer content is sealed first
+		}
+		if _, err := s.tree.Get(ino); gone(err) {
+			return s.release(ino)
 		}
 		return s.assess(ino)
 	})

@@ -116,15 +116,12 @@ func (s *FS) share(ctx context.Context, f *file, off int64, source names.Ino, fr
 			return 0, err
 		}
 	}
-	c := &change{ino: f.ino, size: max(in.Size, off+n), mtime: names.Now()}
+	size := max(in.Size, off+n)
+	c := &change{ino: f.ino, size: size, mtime: names.Now(), mark: &attentionRecord{State: Pending, Bytes: size}}
 	if c.list, err = s.overlaid(in.List, off, src.List, from, n); err != nil {
 		return 0, err
 	}
 	if err := s.dropBlank(f.ino); err != nil {
-		return 0, err
-	}
-	// Before the switch, so that a start looks at what it waits for.
-	if err := s.markPending(f.ino, c.size); err != nil {
 		return 0, err
 	}
 	if len(c.list) > 0 {
@@ -149,7 +146,7 @@ func (s *FS) share(ctx context.Context, f *file, off int64, source names.Ino, fr
 		}
 		return nil
 	}
-	if err := s.buildList(c); err != nil {
+	if _, err := s.make(c); err != nil {
 		return 0, err
 	}
 	f.switches++
@@ -180,13 +177,6 @@ func (s *FS) dropBlank(ino names.Ino) error {
 	spent := []blank{{ino, b}}
 	_, err := s.local.Update(func(tx *ledger.Tx) error { return forgetBlanksTx(tx, spent) })
 	s.blanks.spend(spent)
-	return err
-}
-
-func (s *FS) markPending(ino names.Ino, size int64) error {
-	_, err := s.local.Update(func(tx *ledger.Tx) error {
-		return putAttention(tx, ino, attentionRecord{State: Pending, Bytes: size})
-	})
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"stasis/fs/names"
-	"stasis/router"
 	"stasis/store"
 	"stasis/store/ledger"
 )
@@ -30,65 +29,64 @@ func putReferences(tx *ledger.Tx, c store.CrateID, n uint64) {
 
 // release lets go of the lists an inode had before, as far as the content it has now
 // has as many copies as they had.
-func (s *FS) release(ino names.Ino) {
-	from, to := teardownKey(ino, 0), key(tableTeardown, uint64(ino)+1)
-	pairs, err := s.shared.Scan(from, to, extentsPerScan)
-	if err != nil {
-		s.log.WithError(err).Error("find replaced content")
-		return
-	}
-	if len(pairs) == 0 {
-		return
+func (s *FS) release(ino names.Ino) error {
+	pairs, err := s.shared.Scan(teardownKey(ino, 0), key(tableTeardown, uint64(ino)+1), extentsPerScan)
+	if err != nil || len(pairs) == 0 {
+		return err
 	}
 	// With nothing to wait for the content has what can be had: the least copies of
 	// nothing is anyCopies.
 	have := s.leastCopies(s.waiting.of(ino))
 	released := false
-	for _, p := range pairs {
-		r, err := decodeTeardown(p.Value)
-		if err != nil {
-			s.log.WithError(err).Error("read the record of replaced content")
-			continue
-		}
-		if have < r.Copies {
-			continue
-		}
-		list := names.ListID(binary.BigEndian.Uint64(p.Key[9:]))
-		_, err = s.shared.Update(func(tx *ledger.Tx) error {
+	_, err = s.shared.Update(func(tx *ledger.Tx) error {
+		released = false
+		for _, p := range pairs {
+			if tx.Room() < 2 {
+				break
+			}
+			r, err := decodeTeardown(p.Value)
+			if err != nil {
+				return err
+			}
+			if have < r.Copies {
+				continue
+			}
+			list := names.ListID(binary.BigEndian.Uint64(p.Key[9:]))
 			tx.Delete(teardownKey(ino, list))
 			tx.Put(teardownKey(0, list), r.encode())
-			return nil
-		})
-		if err != nil {
-			s.log.WithError(err).Error("let go of replaced content")
-			continue
+			released = true
 		}
-		released = true
-	}
-	if released {
+		return nil
+	})
+	if err == nil && released {
 		kick(s.tear)
 	}
+	return err
 }
 
 // tearLoop takes lists apart that nothing names any more.
 func (s *FS) tearLoop() {
 	for {
-		s.tearAll()
+		var again <-chan time.Time
+		if err := s.tearAll(); err != nil && s.ctx.Err() == nil {
+			s.log.WithError(err).Error("take replaced content apart; it is tried again")
+			again = time.After(workRetry)
+		}
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-again:
 		case <-s.tear:
 		}
 	}
 }
 
-func (s *FS) tearAll() {
+func (s *FS) tearAll() error {
 	from := teardownKey(0, 0)
 	for s.ctx.Err() == nil {
 		pairs, err := s.shared.Scan(from, key(tableTeardown, 1), extentsPerScan)
 		if err != nil {
-			s.log.WithError(err).Error("find replaced content")
-			return
+			return err
 		}
 		for _, p := range pairs {
 			list := names.ListID(binary.BigEndian.Uint64(p.Key[9:]))
@@ -96,15 +94,15 @@ func (s *FS) tearAll() {
 				continue
 			}
 			if err := s.tearDown(list); err != nil {
-				s.log.WithError(err).Error("take replaced content apart")
-				return
+				return err
 			}
 		}
 		if len(pairs) < extentsPerScan {
-			return
+			return nil
 		}
 		from = append(pairs[len(pairs)-1].Key, 0)
 	}
+	return nil
 }
 
 // tearDown removes a list: each extent gives up its reference, and crates that
@@ -134,13 +132,13 @@ func (s *FS) tearDown(list names.ListID) error {
 // tearTx removes as many extents of a list as fit into an update. It gives the crates
 // that died of it, and whether extents are left.
 func (s *FS) tearTx(tx *ledger.Tx, list names.ListID) (dead []store.CrateID, left bool, err error) {
-	pairs, err := tx.Scan(extentKey(list, 0), key(tableExtent, uint64(list)+1), extentsPerUpdate)
+	pairs, err := tx.Scan(extentKey(list, 0), key(tableExtent, uint64(list)+1), s.keys/extentKeys)
 	if err != nil {
 		return nil, false, err
 	}
-	room := updateKeys
 	for _, p := range pairs {
-		if room -= 2; room <= router.DeadKeys {
+		room := tx.Room() - namesKeys
+		if room <= tearKeys {
 			return dead, true, nil
 		}
 		e, err := decodeExtent(p)
@@ -156,34 +154,40 @@ func (s *FS) tearTx(tx *ledger.Tx, list names.ListID) (dead []store.CrateID, lef
 			putReferences(tx, e.Crate, n-1)
 			continue
 		}
-		shares, err := dropSharesTx(tx, e.Crate, room-router.DeadKeys)
-		if err != nil {
-			return nil, false, err
-		}
-		if room -= shares; room <= router.DeadKeys {
-			return dead, true, nil // there may be more of them
+		dies, err := s.dieTx(tx, e.Crate, room-tearKeys)
+		if err != nil || !dies {
+			return dead, true, err
 		}
 		tx.Delete(p.Key)
 		putReferences(tx, e.Crate, 0)
-		written, err := s.router.DeadTx(tx, e.Crate)
-		if err != nil {
-			return nil, false, err
-		}
-		room -= written
 		dead = append(dead, e.Crate)
 	}
-	return dead, len(pairs) == extentsPerUpdate, nil
+	return dead, len(pairs) == s.keys/extentKeys, nil
 }
 
-// buried does what is left to do for crates that died: their bodies, and the nodes.
+// tearKeys is how many keys an extent takes that is torn down, at most, beside those of a crate
+// that dies with it: the extent, the references, and where the crate lies.
+const tearKeys = 2 + unlieKeys
+
+// dieTx has a crate die that nothing refers to any more: nobody shares it, it lies nowhere here,
+// and is discarded wherever it was meant for. false: that does not fit into room keys, and is done
+// in part.
+func (s *FS) dieTx(tx *ledger.Tx, c store.CrateID, room int) (done bool, err error) {
+	shares, err := dropSharesTx(tx, c, room)
+	if err != nil || shares == room {
+		return false, err // there may be more of them
+	}
+	if done, err = s.router.DeadTx(tx, c, room-shares); err != nil || !done {
+		return false, err
+	}
+	return true, unlieTx(tx.In(ledger.Local), c)
+}
+
+// buried has crates that died discarded soon.
 func (s *FS) buried(dead []store.CrateID) {
-	if len(dead) == 0 {
-		return
+	if len(dead) > 0 {
+		s.router.Kick()
 	}
-	if err := s.unlie(dead...); err != nil {
-		s.log.WithError(err).Error("forget bodies of crates that are not needed any more")
-	}
-	s.router.Kick()
 }
 
 // reapLater notes an inode for removal if it has no name and nobody uses it. The
@@ -203,10 +207,14 @@ func (s *FS) reapLater(ino names.Ino) {
 
 func (s *FS) reapLoop() {
 	for {
-		s.reapAll()
+		var again <-chan time.Time
+		if left := s.reapAll(); left {
+			again = time.After(workRetry)
+		}
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-again:
 		case <-s.reaps:
 		}
 		s.awaitQuiet()
@@ -242,21 +250,27 @@ func (s *FS) reapSoon() bool {
 	return len(s.reapable) > 0
 }
 
-func (s *FS) reapAll() {
+// reapAll removes what is to be removed; left says that some could not be, and is tried again.
+func (s *FS) reapAll() (left bool) {
+	var failed []names.Ino
 	for s.ctx.Err() == nil {
 		s.mu.Lock()
 		if len(s.reapable) == 0 {
-			s.reapable = nil // with what it took for the most there were
+			s.reapable = failed // with nothing of what it took for the most there were
 			s.mu.Unlock()
-			return
+			break
 		}
 		ino := s.reapable[0]
 		s.reapable = s.reapable[1:]
 		s.mu.Unlock()
 		if err := s.reap(ino); err != nil {
-			s.log.WithError(err).WithField("inode", ino).Error("remove a deleted file; it is tried again at the next start")
+			if len(failed) == 0 {
+				s.log.WithError(err).WithField("inode", ino).Error("remove a deleted file; it is tried again")
+			}
+			failed = append(failed, ino)
 		}
 	}
+	return len(failed) > 0
 }
 
 // reap removes an inode that has no name and no user, its content and its body.
@@ -273,6 +287,7 @@ func (s *FS) reap(ino names.Ino) error {
 	later := false
 	_, err := s.tree.Remove(ino, func(tx *ledger.Tx, in names.Inode) (err error) {
 		dead, later = nil, false
+		f.forgetTx(tx.In(ledger.Local))
 		if in.List == 0 {
 			return nil
 		}
@@ -289,46 +304,32 @@ func (s *FS) reap(ino names.Ino) error {
 	}
 	s.atimes.drop(ino)
 	s.waiting.set(ino, nil)
-	s.release(ino)
 	s.buried(dead)
 	if later {
 		kick(s.tear)
 	}
-	return s.forgetBody(f)
+	return errors.Join(s.forgetBody(f), s.release(ino))
 }
 
-// forgetBody drops the body of a file that is gone, and the marks of its inode. The
-// caller holds all of the file's locks.
+// forgetTx drops the body of a file that is gone, and the marks of its inode, in a transaction of
+// the local space.
+func (f *file) forgetTx(tx *ledger.Tx) {
+	tx.Delete(key(tableAttention, uint64(f.ino)))
+	if f.body != nil {
+		tx.Delete(key(tableBody, uint64(f.ino)))
+		dropTx(tx, f.body.ID)
+	}
+}
+
+// forgetBody lets go of the body of a file that is gone. The caller holds all of the file's locks.
 func (s *FS) forgetBody(f *file) error {
-	w, u := key(tableBody, uint64(f.ino)), key(tableAttention, uint64(f.ino))
-	marked, err := s.hasLocal(u)
-	if err != nil {
-		return err
-	}
-	if f.body == nil && !marked {
+	if f.body == nil {
 		return nil
-	}
-	pos, err := s.local.Update(func(tx *ledger.Tx) error {
-		tx.Delete(w)
-		tx.Delete(u)
-		if f.body != nil {
-			dropTx(tx, f.body.ID)
-		}
-		return nil
-	})
-	if err != nil || f.body == nil {
-		return err
 	}
 	s.returnPlaces(f.record.Places)
-	err = f.body.Release()
-	s.drops.add(f.body.ID, pos)
+	err := f.body.Release()
 	f.setBody(nil, bodyRecord{})
 	f.mark = nil
 	f.switches++
 	return err
-}
-
-func (s *FS) hasLocal(k []byte) (bool, error) {
-	_, ok, err := s.local.Get(k)
-	return ok, err
 }

@@ -65,6 +65,13 @@ func (t *waitingTable) waits(ino names.Ino, c store.CrateID) bool {
 	return t.inos.Get(ino)[c]
 }
 
+// any reports whether an inode waits for anything.
+func (t *waitingTable) any(ino names.Ino) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.inos.Get(ino)) > 0
+}
+
 // listSet holds the lists that are being made.
 type listSet struct {
 	mu  sync.Mutex

@@ -147,9 +147,9 @@ func (f *file) keep(unit int64, p []byte) error {
 	return f.body.Write(p, at)
 }
 
-// needBody makes a body if the file has none; the caller holds its lock. whole: it
-// will hold everything, as the settled content doesn't count any more.
-func (s *FS) needBody(f *file, whole bool) error {
+// needBody makes a body if the file has none; the caller holds its lock. emptied: the settled
+// content doesn't count any more, and the file is empty from then on.
+func (s *FS) needBody(f *file, emptied bool) error {
 	if f.body != nil {
 		return nil
 	}
@@ -163,7 +163,10 @@ func (s *FS) needBody(f *file, whole bool) error {
 	if in.Mode&unix.S_IFMT != unix.S_IFREG {
 		return syscall.EINVAL
 	}
-	b, r, err := s.bodyFor(f, in, whole || in.List == 0)
+	if emptied {
+		in.Size = 0 // with the record of the body, and not later: its zeros are nobody's content
+	}
+	b, r, err := s.bodyFor(f, in, emptied || in.List == 0)
 	if err != nil {
 		return err
 	}

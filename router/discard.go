@@ -116,9 +116,9 @@ func (r *Router) unchanged(p ledger.Pair) (bool, error) {
 // forgetDead deletes records of what has been discarded, as they were read: a crate
 // may have been planned for the node again, and have died again.
 func (r *Router) forgetDead(gone []ledger.Pair) error {
-	for at := 0; at < len(gone); at += UpdateKeys {
+	for at := 0; at < len(gone); at += r.keys {
 		_, err := r.shared.Update(func(tx *ledger.Tx) error {
-			for _, p := range gone[at:min(at+UpdateKeys, len(gone))] {
+			for _, p := range gone[at:min(at+r.keys, len(gone))] {
 				v, ok, err := tx.Get(p.Key)
 				if err != nil {
 					return err

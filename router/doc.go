@@ -35,6 +35,11 @@
 //   - Work that a node asks for is bounded: its events by a rate, repairs by a pause a crate,
 //     comparisons by a pause, listings by an order and a number of pages. Its figures are cut to
 //     what can be, and change nothing for another node.
+//   - A state change is one update of the ledger: a receipt is recorded with the end of its entry
+//     in the queue, the node's position, and what its owner makes of it. What follows of a change
+//     and is not in the same update is noted in it, and done again after a kill (owed.go).
+//   - Only a recorded removal strikes a copy. The copies of a node of which there is no record
+//     are unknown.
 //   - What a node does not answer is never taken for deleted, and an unknown crate on
 //     a node is reported, never discarded. A crate is discarded on a node only because
 //     the ledger has a synced record that says so.

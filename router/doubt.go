@@ -62,7 +62,7 @@ func (r *Router) damaged(n *node, c store.CrateID, why error) (struck bool, err 
 		}
 		d.State = Damaged
 		struck = true
-		tx.Put(manifestKey(c), m.encode())
+		r.changedTx(tx, &m)
 		return nil
 	})
 	if err != nil || !struck {

@@ -97,24 +97,25 @@ func (r *Router) Handover(p Plan, added ...Added) {
 }
 
 // DeadTx records in a transaction of the shared space that a crate is not needed any
-// more: it is discarded wherever it was ever meant for. It gives the number of keys
-// written, at most DeadKeys. Kick, after the commit, has it done soon.
-func (r *Router) DeadTx(tx *ledger.Tx, id store.CrateID) (keys int, err error) {
+// more: it is discarded wherever it was ever meant for. false, with nothing done, if that takes
+// more keys than room, of which DeadKeys are always enough. Kick, after the commit, has it done
+// soon.
+func (r *Router) DeadTx(tx *ledger.Tx, id store.CrateID, room int) (done bool, err error) {
 	m, ok, err := manifestTx(tx, id)
 	if err != nil || !ok {
-		return 0, err
+		return err == nil, err
+	}
+	if 2+len(m.Destinations) > room {
+		return false, nil
 	}
 	tx.Delete(manifestKey(id))
-	keys = 1
 	if slices.ContainsFunc(m.Forms, func(f FormInfo) bool { return f.Size > store.BlockSize }) {
 		tx.Put(sweepKey(id), encodeTime(deadVersion, r.clock.Now()))
-		keys++
 	}
 	for _, d := range m.Destinations {
 		tx.Put(deadKey(d.Node, id), encodeTime(deadVersion, r.clock.Now()))
-		keys++
 	}
-	return keys, nil
+	return true, nil
 }
 
 // manifestTx reads a manifest in a transaction.

@@ -86,8 +86,8 @@ func (r *Router) recordDigests(jobs []*job) error {
 			return err
 		}
 	}
-	for at := 0; at < len(short); at += UpdateKeys {
-		if err := r.recordRoots(short[at:min(at+UpdateKeys, len(short))]); err != nil {
+	for at := 0; at < len(short); at += r.keys {
+		if err := r.recordRoots(short[at:min(at+r.keys, len(short))]); err != nil {
 			return err
 		}
 	}
@@ -112,7 +112,7 @@ func (r *Router) recordLongDigests(j *job) error {
 	return r.sweepLater(j.crate)
 }
 
-// recordRoots writes the roots of at most UpdateKeys crates into their manifests.
+// recordRoots writes the roots of at most r.keys crates into their manifests.
 func (r *Router) recordRoots(jobs []*job) error {
 	_, err := r.shared.Update(func(tx *ledger.Tx) error {
 		for _, j := range jobs {

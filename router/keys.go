@@ -19,6 +19,7 @@ const (
 	tableToken = 't' // local: token16 -> time
 	tablePlace = 'P' // local: node16 -> position up to which all is accounted for
 	tableHold  = 'p' // local: name -> until when nothing is sent there
+	tableOwed  = 'o' // local: crate16 -> its manifest has changed, and something follows
 )
 
 // class tells small crates, which go in batches, from large ones. Each has its own
@@ -66,6 +67,8 @@ func positionKey(n store.NodeID) []byte { return append([]byte{tablePlace}, n[:]
 func grantKey(n store.NodeID) []byte { return append([]byte{tableGrant}, n[:]...) }
 
 func nameKey(name string) []byte { return append([]byte{tableName}, name...) }
+
+func owedKey(c store.CrateID) []byte { return append([]byte{tableOwed}, c[:]...) }
 
 func holdKey(name string) []byte { return append([]byte{tableHold}, name...) }
 

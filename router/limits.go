@@ -231,8 +231,17 @@ const (
 	DeadKeys = MaxDestinations + 4
 	// ChunkBlocks is how many block digests lie in one record.
 	ChunkBlocks = 1024
-	// UpdateKeys is how many keys the router writes in one update of its own.
-	UpdateKeys = 96
+	// spareKeys is how many of the keys that an update of the ledger has the router leaves unused.
+	spareKeys = 4
+	// receiptKeys is how many keys the recording of one receipt takes at most: the manifest, the
+	// entry of the queue, a note, and ReceivedKeys.
+	receiptKeys = 3 + ReceivedKeys
+	// ReceivedKeys is how many keys an observer may write for one receipt.
+	ReceivedKeys = 5
+	// OwedEvery is how often it is looked whether something is owed for crates that an error has
+	// kept from being done, and OwedPairs of how many the observer is told at once.
+	OwedEvery = time.Minute
+	OwedPairs = 256
 	// ScanPairs is how many pairs the router reads at a time.
 	ScanPairs = 512
 	// MaxTold is of how many manifests at most the observer is told when a node is removed.

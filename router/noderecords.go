@@ -23,7 +23,7 @@ func (r *Router) loadNodes() error {
 		n.id, n.record, n.seen, n.recorded = rec.id, rec, rec.seen, rec.seen
 		n.status = store.Status{Leaf: rec.id, Durable: rec.durable, Capacity: rec.cap, Used: rec.used, Crates: rec.crates, Free: rec.free}
 		r.nodes = append(r.nodes, n)
-		r.byID[rec.id] = n
+		r.enter(rec.id, n)
 		return nil
 	})
 	if err != nil {
@@ -160,14 +160,16 @@ func (r *Router) claim(n *node, leaf store.NodeID) error {
 	// and what waits for it is this node's now.
 	n.id = leaf
 	n.grant, n.queue, n.oldest, n.record, n.at = other.grant, other.queue, other.oldest, other.record, other.at
-	r.byID[leaf] = n
+	r.enter(leaf, n)
 	r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == other })
 	r.mu.Unlock()
 	if r.o.ReadOnly {
 		return nil
 	}
+	// At no time is there no record of the node.
 	_, err := r.local.Update(func(tx *ledger.Tx) error {
 		tx.Delete(nameKey(other.name))
+		tx.Put(nameKey(n.name), other.record.encode())
 		return nil
 	})
 	return err
@@ -185,7 +187,7 @@ func (r *Router) welcome(n *node, leaf store.NodeID) error {
 	defer r.mu.Unlock()
 	n.id = leaf
 	n.grant, n.queue, n.oldest, n.at = found.grant, found.queue, found.oldest, found.at
-	r.byID[leaf] = n
+	r.enter(leaf, n)
 	return nil
 }
 
@@ -248,7 +250,7 @@ func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) er
 		}
 		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
 		if r.byID[n.id] == n {
-			delete(r.byID, n.id)
+			r.enter(n.id, nil)
 		}
 		r.mu.Unlock()
 		return err

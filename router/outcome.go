@@ -18,27 +18,15 @@ func (n *node) settle(ctx context.Context, k class, jobs []*job) {
 			failed = append(failed, j)
 		}
 	}
-	// The position first: that crates are beyond it nobody would find out after a kill, and crates
-	// up to it that are not recorded are sent again.
-	var err error
-	if len(done) > 0 {
-		err = n.recordPosition()
-	}
-	if err == nil {
-		err = n.recordAll(done)
-	}
+	recorded, err := n.recordAll(done)
 	if err != nil {
 		// The node has them: once the ledger works again the repeat costs a question.
-		n.repay(done)
+		n.repay(done[len(recorded):])
 		n.stumble(kind(k), err)
-		done = nil
 	}
-	if err := n.dequeue(nil, done); err != nil {
-		n.r.log.WithField("node", n.name).WithError(err).Error("take crates out of the queue")
-	}
-	if len(done) > 0 {
+	if len(recorded) > 0 {
 		n.steady(kind(k))
-		n.announcePlaced(done)
+		n.announcePlaced(recorded)
 	}
 	n.repay(failed)
 	for _, j := range failed {
@@ -83,54 +71,85 @@ func (n *node) announcePlaced(done []*job) {
 	}
 }
 
-// recordAll writes receipts into the manifests.
-func (n *node) recordAll(done []*job) error {
-	var short []*job
-	for _, j := range done {
-		if j.size > store.BlockSize {
-			if err := n.recordLong(j); err != nil {
+// recordAll writes receipts into the manifests and takes the crates out of the queue. It gives
+// those of which that is done, the first ones.
+func (n *node) recordAll(done []*job) (recorded []*job, err error) {
+	most := max(1, n.r.keys/receiptKeys)
+	for at := 0; at < len(done); {
+		to := at + 1
+		if done[at].size > store.BlockSize {
+			err = n.recordLong(done[at])
+		} else {
+			for to < len(done) && to-at < most && done[to].size <= store.BlockSize {
+				to++
+			}
+			err = n.recordReceipts(done[at:to])
+		}
+		if err != nil {
+			return done[:at], err
+		}
+		at = to
+	}
+	return done, nil
+}
+
+// recordReceipts records the receipts of jobs, whose checksums are in the ledger or go into the
+// manifest, with all that goes with them: the entries of the queue, the position of the node, and
+// what the observer makes of them.
+func (n *node) recordReceipts(jobs []*job) error {
+	r := n.r
+	id, durable := n.whoDurable()
+	at, moved := n.position()
+	q := n.newUnqueuing(jobs)
+	_, err := r.shared.Update(func(tx *ledger.Tx) error {
+		local := tx.In(ledger.Local)
+		if moved {
+			local.Put(positionKey(id), encodePosition(at))
+		}
+		for _, j := range jobs {
+			if err := n.receiptTx(tx, j, id, durable); err != nil {
 				return err
 			}
-			continue
 		}
-		short = append(short, j)
+		return q.tx(local)
+	})
+	if err != nil {
+		return err
 	}
-	for at := 0; at < len(short); at += UpdateKeys {
-		if err := n.recordReceipts(short[at:min(at+UpdateKeys, len(short))]); err != nil {
-			return err
-		}
+	q.done()
+	if moved {
+		n.positioned(at)
 	}
 	return nil
 }
 
-// recordReceipts records the receipts of at most UpdateKeys jobs, whose checksums are in
-// the ledger or go into the manifest.
-func (n *node) recordReceipts(jobs []*job) error {
-	id, durable := n.whoDurable()
-	_, err := n.r.shared.Update(func(tx *ledger.Tx) error {
-		for _, j := range jobs {
-			j.stale, j.mismatch = false, false
-			m, ok, err := manifestTx(tx, j.crate)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				j.stale = true // it died, and DeadTx has noted it for this node
-				continue
-			}
-			d := m.Destination(id)
-			if d == nil {
-				// It was struck off while it was on its way: nothing else remembers this copy.
-				j.stale = true
-				tx.Put(deadKey(id, j.crate), encodeTime(deadVersion, n.r.clock.Now()))
-				continue
-			}
-			j.mismatch = !m.accept(d, j.receipts, durable) && m.Retired
-			tx.Put(manifestKey(j.crate), m.encode())
-			j.m = m
-		}
+// receiptTx records the receipt of one job.
+func (n *node) receiptTx(tx *ledger.Tx, j *job, id store.NodeID, durable bool) error {
+	r := n.r
+	j.stale, j.mismatch = false, false
+	m, ok, err := manifestTx(tx, j.crate)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		j.stale = true // it died, and DeadTx has noted it for this node
 		return nil
-	})
+	}
+	d := m.Destination(id)
+	if d == nil {
+		// It was struck off while it was on its way: nothing else remembers this copy.
+		j.stale = true
+		tx.Put(deadKey(id, j.crate), encodeTime(deadVersion, r.clock.Now()))
+		return nil
+	}
+	j.mismatch = !m.accept(d, j.receipts, durable) && m.Retired
+	tx.Put(manifestKey(j.crate), m.encode())
+	j.m = m
+	r.mark(&j.m)
+	owed, err := r.o.Observer.ReceivedTx(tx, &j.m, j.adopt && !j.mismatch)
+	if owed || j.mismatch {
+		tx.In(ledger.Local).Put(owedKey(j.crate), []byte{owedVersion})
+	}
 	return err
 }
 
@@ -314,7 +333,7 @@ func (r *Router) retireCrate(c store.CrateID) {
 		}
 		if was = m.Retired; !was {
 			m.Retired = true
-			tx.Put(manifestKey(c), m.encode())
+			r.changedTx(tx, &m)
 		}
 		return nil
 	})

@@ -162,7 +162,7 @@ func (r *Router) names(op, name string) ([]string, error) {
 	if len(all) == 0 && name != "" {
 		return nil, &store.Error{Kind: store.NotFound, Op: op, Subject: fmt.Sprintf("%q", name), Hint: "see `stasis status` for the nodes"}
 	}
-	return all[:min(len(all), UpdateKeys)], nil
+	return all[:min(len(all), r.keys)], nil
 }
 
 // loadHolds reads the pauses of earlier starts.

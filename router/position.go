@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"stasis/store"
@@ -271,21 +273,32 @@ func (n *node) askStatus(ctx context.Context, h *handle, limit time.Duration) (s
 
 // recordPosition writes the base into the ledger, if that has another.
 func (n *node) recordPosition() error {
-	r := n.r
-	r.mu.Lock()
-	id, base := n.id, n.at.base
-	same := base == n.at.recorded && (n.at.known || base == (store.Position{})) || n.at.unsure != "" || id.IsZero() || r.o.ReadOnly || n.exempt()
-	r.mu.Unlock()
-	if same {
+	base, moved := n.position()
+	if !moved {
 		return nil
 	}
-	if err := r.writePosition(id, base); err != nil {
+	if err := n.r.writePosition(n.nodeID(), base); err != nil {
 		return err
 	}
+	n.positioned(base)
+	return nil
+}
+
+// position gives the base; moved says that the ledger has another and is to have this one.
+func (n *node) position() (base store.Position, moved bool) {
+	r := n.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	base = n.at.base
+	same := base == n.at.recorded && (n.at.known || base == (store.Position{})) || n.at.unsure != "" || n.id.IsZero() || r.o.ReadOnly || n.exempt()
+	return base, !same
+}
+
+// positioned says that the ledger has a base.
+func (n *node) positioned(base store.Position) {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
 	n.at.recorded, n.at.known = base, true
-	return nil
 }
 
 func (r *Router) writePosition(id store.NodeID, p store.Position) error {
@@ -309,6 +322,11 @@ func (n *node) loadPosition() error {
 
 // mark notes of a manifest's destinations which are unknown at the moment.
 func (r *Router) mark(m *Manifest) {
+	known := *r.known.Load()
+	for i := range m.Destinations {
+		d := &m.Destinations[i]
+		d.Unknown = d.State == Verified && !slices.Contains(known, d.Node)
+	}
 	if r.unsure.Load() == 0 {
 		return
 	}
@@ -322,10 +340,13 @@ func (r *Router) mark(m *Manifest) {
 	}
 }
 
-// placed tells the observer of manifests.
-func (r *Router) placed(ms []Manifest) {
-	for i := range ms {
-		r.mark(&ms[i])
+// enter makes a node the one that leads to a store, or with nil no node. Called with mu held.
+func (r *Router) enter(id store.NodeID, n *node) {
+	if n == nil {
+		delete(r.byID, id)
+	} else {
+		r.byID[id] = n
 	}
-	r.o.Observer.Placed(ms)
+	known := slices.Collect(maps.Keys(r.byID))
+	r.known.Store(&known)
 }

@@ -105,6 +105,7 @@ func (r *Router) placesOf(m *Manifest) int {
 
 // replan adds a plan's targets to a crate's manifest and to their queues.
 func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, err error) {
+	was := wanted
 	_, err = r.shared.Update(func(tx *ledger.Tx) error {
 		var ok bool
 		if m, ok, err = manifestTx(tx, id); err != nil {
@@ -113,6 +114,7 @@ func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, er
 		if !ok {
 			return &store.Error{Kind: store.NotFound, Op: "find the manifest of crate", Subject: id.String()}
 		}
+		was = m.Wanted
 		m.Wanted = wanted
 		for _, t := range plan.Targets {
 			if durable, known := r.knows(t.Node); known && m.Destination(t.Node) == nil {
@@ -120,12 +122,19 @@ func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, er
 				tx.Delete(deadKey(t.Node, id)) // it may have been meant for the node before
 			}
 		}
+		if wanted < was {
+			r.changedTx(tx, &m) // what it has may be enough now
+			return nil
+		}
 		tx.Put(manifestKey(id), m.encode())
 		return nil
 	})
 	if err != nil {
 		r.Return(plan)
 		return m, err
+	}
+	if wanted < was {
+		r.placed([]Manifest{m})
 	}
 	if len(plan.Targets) == 0 {
 		return m, nil
@@ -266,8 +275,8 @@ func (r *Router) auditAll(ctx context.Context) error {
 	}
 }
 
-// auditOne queues copies that were planned and are in no queue, strikes places that
-// are no nodes any more, and replaces those that are away past their grace.
+// auditOne queues copies that were planned and are in no queue, and replaces those on nodes that
+// are away past their grace, or of which there is no record.
 func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
 	lost := false
 	for i := range m.Destinations {
@@ -276,14 +285,8 @@ func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
 		n := r.byID[d.Node]
 		lost = lost || n == nil || d.State == Refused || n.health() == place.Gone || n.health() == place.Barred
 		r.mu.Unlock()
-		if n == nil {
-			if err := r.strike(m.Crate, d.Node); err != nil {
-				return err
-			}
-			continue
-		}
-		if d.State == Verified || d.State == Refused {
-			continue
+		if n == nil || d.State == Verified || d.State == Refused {
+			continue // a node of which there is no record may be one still; only removing it strikes its copies
 		}
 		if err := r.enqueueRepair(n, m, d.State == Damaged); err != nil {
 			return err
@@ -293,21 +296,6 @@ func (r *Router) auditOne(ctx context.Context, m *Manifest) error {
 		return nil
 	}
 	_, err := r.Reconsider(ctx, m.Crate, Policy{Copies: m.Wanted})
-	return err
-}
-
-// strike takes a place off a crate's manifest.
-func (r *Router) strike(c store.CrateID, id store.NodeID) error {
-	_, err := r.shared.Update(func(tx *ledger.Tx) error {
-		m, ok, err := manifestTx(tx, c)
-		if err != nil || !ok {
-			return err
-		}
-		if m.without(id) {
-			tx.Put(manifestKey(c), m.encode())
-		}
-		return nil
-	})
 	return err
 }
 

@@ -172,7 +172,7 @@ func (n *node) recordLeaves(id store.CrateID, receipts []store.Receipt) error {
 			return nil
 		}
 		changed, m = true, now
-		tx.Put(manifestKey(id), now.encode())
+		r.changedTx(tx, &m)
 		return nil
 	})
 	if err != nil || !changed {

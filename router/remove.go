@@ -131,11 +131,11 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	n.halt()
 	r.nodes = slices.DeleteFunc(r.nodes, func(o *node) bool { return o == n })
 	if r.byID[id] == n {
-		delete(r.byID, id)
+		r.enter(id, nil)
 	}
 	r.mu.Unlock()
 	for len(changed) > 0 {
-		k := min(len(changed), UpdateKeys)
+		k := min(len(changed), r.keys)
 		r.placed(changed[:k])
 		changed = changed[k:]
 	}
@@ -195,7 +195,7 @@ func (r *Router) strikeAll(ctx context.Context, id store.NodeID) (changed []Mani
 				if !ok || !m.without(id) {
 					continue
 				}
-				tx.Put(manifestKey(c), m.encode())
+				r.changedTx(tx, &m)
 				if len(changed) < MaxTold {
 					changed = append(changed, m)
 				}
@@ -210,7 +210,7 @@ func (r *Router) strikeAll(ctx context.Context, id store.NodeID) (changed []Mani
 		if err != nil || m.Destination(id) == nil {
 			return err
 		}
-		if batch = append(batch, m.Crate); len(batch) < UpdateKeys {
+		if batch = append(batch, m.Crate); len(batch) < r.keys/2 {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -227,7 +227,7 @@ func (r *Router) strikeAll(ctx context.Context, id store.NodeID) (changed []Mani
 // deleteAll deletes every key with a prefix.
 func (r *Router) deleteAll(s *ledger.Space, prefix []byte) error {
 	for {
-		pairs, err := s.Scan(prefix, after(prefix), UpdateKeys)
+		pairs, err := s.Scan(prefix, after(prefix), r.keys)
 		if err != nil || len(pairs) == 0 {
 			return err
 		}

@@ -132,12 +132,15 @@ type observer struct {
 	changes int
 }
 
-func (o *observer) Placed(ms []Manifest) {
+func (o *observer) ReceivedTx(*ledger.Tx, *Manifest, bool) (bool, error) { return false, nil }
+
+func (o *observer) Placed(ms []Manifest) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range ms {
 		o.placed[m.Crate] = m
 	}
+	return nil
 }
 
 func (o *observer) Adopted(c store.CrateID, n store.NodeID) {
@@ -298,7 +301,7 @@ func (g *rig) kill(ids ...store.CrateID) {
 	g.t.Helper()
 	for _, id := range ids {
 		_, err := g.db.Space(ledger.Shared).Update(func(tx *ledger.Tx) error {
-			_, err := g.r.DeadTx(tx, id)
+			_, err := g.r.DeadTx(tx, id, DeadKeys)
 			return err
 		})
 		if err != nil {

@@ -32,14 +32,16 @@ type Router struct {
 	tokens        []store.Token // every token of this vault so far
 	token         store.Token   // this start's
 	cpu           chan struct{} // bounds hashing in the background
+	keys          int           // that the router puts into one update of the ledger
 	sealing       chan struct{} // one large crate's checksums are recorded at a time
 	hashing       keyed.Locks[store.CrateID]
 	extras        chan store.CrateID
 	begun         time.Time
 	ctx           context.Context
 	cancel        context.CancelFunc
-	work          sync.WaitGroup // loops that belong to no node
-	unsure        atomic.Int32   // nodes whose copies are unknown
+	work          sync.WaitGroup                 // loops that belong to no node
+	unsure        atomic.Int32                   // nodes whose copies are unknown
+	known         atomic.Pointer[[]store.NodeID] // of which there is a record
 
 	// mu guards what follows and the nodes. It is held for arithmetic and look-ups in
 	// memory only.
@@ -61,12 +63,13 @@ type Router struct {
 // deaf is an Observer that does not listen.
 type deaf struct{}
 
-func (deaf) Placed([]Manifest)                   {}
-func (deaf) Adopted(store.CrateID, store.NodeID) {}
-func (deaf) Retired(Manifest)                    {}
-func (deaf) Rotten(store.CrateID)                {}
-func (deaf) Counted()                            {}
-func (deaf) NodesChanged()                       {}
+func (deaf) Placed([]Manifest) error                              { return nil }
+func (deaf) ReceivedTx(*ledger.Tx, *Manifest, bool) (bool, error) { return false, nil }
+func (deaf) Adopted(store.CrateID, store.NodeID)                  {}
+func (deaf) Retired(Manifest)                                     {}
+func (deaf) Rotten(store.CrateID)                                 {}
+func (deaf) Counted()                                             {}
+func (deaf) NodesChanged()                                        {}
 
 // New reads the router's records from the ledger, and mints and records the token
 // of this start. It talks to no node.
@@ -91,12 +94,13 @@ func New(o Options) (*Router, error) {
 	r := &Router{
 		o: o, log: o.Log, clock: o.Clock,
 		shared: o.Ledger.Space(ledger.Shared), local: o.Ledger.Space(ledger.Local),
-		blocks: newBlockCache(o.CacheBytes),
-		cpu:    make(chan struct{}, max(1, runtime.NumCPU()/2)), sealing: make(chan struct{}, 1),
+		blocks: newBlockCache(o.CacheBytes), keys: o.Ledger.UpdateKeys() - spareKeys,
+		cpu: make(chan struct{}, max(1, runtime.NumCPU()/2)), sealing: make(chan struct{}, 1),
 		extras: make(chan store.CrateID, ExtraQueue), sweep: make(chan struct{}, 1),
 		byID: make(map[store.NodeID]*node), again: make(chan struct{}, 1),
 		rotten: make(map[store.CrateID]bool), holds: make(map[string]hold), begun: o.Clock.Now(),
 	}
+	r.known.Store(new([]store.NodeID))
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.loadNodes(); err != nil {
 		return nil, err
@@ -218,7 +222,7 @@ func (r *Router) Start(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	if !r.o.ReadOnly {
-		for _, f := range []func(context.Context){r.audit, r.sweepLoop} {
+		for _, f := range []func(context.Context){r.audit, r.sweepLoop, r.payLoop} {
 			r.work.Add(1)
 			go func() { defer r.work.Done(); f(r.ctx) }()
 		}

@@ -213,7 +213,7 @@ func (n *node) prepare(ctx context.Context, k class, jobs []*job) (ready []*job,
 		j.src = &source{r: r, n: n, crate: j.crate, size: j.size, far: far}
 		ready = append(ready, j)
 	}
-	if err := n.dequeue(stale, nil); err != nil {
+	if err := n.dequeue(stale); err != nil {
 		return nil, err
 	}
 	if far {
@@ -270,7 +270,7 @@ func (n *node) reroute(ctx context.Context, j *job) {
 	if !n.r.reroute(ctx, n, j) {
 		return
 	}
-	if err := n.dequeue([]*job{j}, nil); err != nil {
+	if err := n.dequeue([]*job{j}); err != nil {
 		n.r.log.WithField("node", n.name).WithError(err).Error("take a crate out of the queue")
 	}
 }
@@ -332,50 +332,66 @@ func (n *node) granted() bool {
 	return g.id != (store.ReservationID{}) && g.synced && n.r.clock.Boot() < g.deadline
 }
 
-// dequeue takes jobs out of the queue: stale ones, whose space goes back, and stored
-// ones, whose space is spent.
-func (n *node) dequeue(stale, stored []*job) error {
-	r := n.r
-	id := n.nodeID()
-	all := append(append([]*job(nil), stale...), stored...)
-	for at := 0; at < len(all); at += UpdateKeys {
-		part := all[at:min(at+UpdateKeys, len(all))]
-		var there []bool
-		var entries []entry
-		_, err := r.local.Update(func(tx *ledger.Tx) error {
-			there, entries = make([]bool, len(part)), make([]entry, len(part))
-			for i, j := range part {
-				k := queueKey(id, classOf(j.size), j.crate)
-				// A crate may be picked again from a scan that was made before it was dequeued:
-				// it must not be counted out twice. It may have been queued anew since.
-				v, ok, err := tx.Get(k)
-				if err == nil && ok {
-					entries[i], err = decodeEntry(v)
-				}
-				if err != nil {
-					return err
-				}
-				if there[i] = ok && entries[i].queued.Equal(j.queued); there[i] {
-					tx.Delete(k)
-				}
-			}
-			return nil
-		})
+// dequeue takes jobs out of the queue that need not be sent any more; their space goes back.
+func (n *node) dequeue(stale []*job) error {
+	for len(stale) > 0 {
+		q := n.newUnqueuing(stale[:min(len(stale), n.r.keys)])
+		if _, err := n.r.local.Update(q.tx); err != nil {
+			return err
+		}
+		q.done()
+		stale = stale[len(q.jobs):]
+	}
+	return nil
+}
+
+// unqueuing takes jobs out of a node's queue: tx in an update of the ledger, and done in memory
+// when that is made.
+type unqueuing struct {
+	n       *node
+	id      store.NodeID
+	jobs    []*job
+	there   []bool
+	entries []entry
+}
+
+func (n *node) newUnqueuing(jobs []*job) *unqueuing {
+	return &unqueuing{n: n, id: n.nodeID(), jobs: jobs}
+}
+
+func (q *unqueuing) tx(tx *ledger.Tx) error {
+	q.there, q.entries = make([]bool, len(q.jobs)), make([]entry, len(q.jobs))
+	for i, j := range q.jobs {
+		k := queueKey(q.id, classOf(j.size), j.crate)
+		// A crate may be picked again from a scan that was made before it was dequeued:
+		// it must not be counted out twice. It may have been queued anew since.
+		v, ok, err := tx.Get(k)
+		if err == nil && ok {
+			q.entries[i], err = decodeEntry(v)
+		}
 		if err != nil {
 			return err
 		}
-		r.mu.Lock()
-		for i, j := range part {
-			if there[i] {
-				n.count(classOf(j.size), entries[i], -1)
-			}
-			if j.borrowed {
-				n.grant.promised -= j.charge
-				j.borrowed = false
-			}
-			delete(n.failing, j.crate)
+		if q.there[i] = ok && q.entries[i].queued.Equal(j.queued); q.there[i] {
+			tx.Delete(k)
 		}
-		r.mu.Unlock()
 	}
 	return nil
+}
+
+// done counts what was taken out: the space of stored crates is spent, that of others goes back.
+func (q *unqueuing) done() {
+	n := q.n
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	for i, j := range q.jobs {
+		if q.there[i] {
+			n.count(classOf(j.size), q.entries[i], -1)
+		}
+		if j.borrowed {
+			n.grant.promised -= j.charge
+			j.borrowed = false
+		}
+		delete(n.failing, j.crate)
+	}
 }

@@ -172,7 +172,7 @@ func (r *Router) Forget(ctx context.Context, id store.CrateID) error {
 		if m, there, err = manifestTx(tx, id); err != nil || !there {
 			return err
 		}
-		_, err = r.DeadTx(tx, id)
+		_, err = r.DeadTx(tx, id, DeadKeys)
 		return err
 	})
 	if err != nil {

@@ -103,7 +103,7 @@ func (n *node) refuse(ctx context.Context, j *job) {
 		n.fail(j, err)
 		return
 	}
-	if err := n.dequeue([]*job{j}, nil); err != nil {
+	if err := n.dequeue([]*job{j}); err != nil {
 		r.log.WithField("node", n.name).WithError(err).Error("take a crate out of the queue")
 	}
 	if err := r.replace(ctx, j.crate); err != nil && ctx.Err() == nil {
@@ -121,7 +121,7 @@ func (n *node) setState(c store.CrateID, s DestinationState) error {
 		}
 		if d := m.Destination(id); d != nil {
 			d.State = s
-			tx.Put(manifestKey(c), m.encode())
+			n.r.changedTx(tx, &m)
 		}
 		return nil
 	})

@@ -190,7 +190,7 @@ func (s *Store) loadCrates() (booking.Totals, error) {
 				continue
 			}
 			_, err := s.shared.Update(func(tx *ledger.Tx) error {
-				_, err := s.router.DeadTx(tx, m.Crate)
+				_, err := s.router.DeadTx(tx, m.Crate, router.DeadKeys)
 				return err
 			})
 			if err != nil {

@@ -3,6 +3,7 @@ package depot
 import (
 	"stasis/router"
 	"stasis/store"
+	"stasis/store/ledger"
 )
 
 // Body is router.Bodies'.
@@ -16,11 +17,15 @@ func (s *Store) Body(id store.CrateID) (router.Body, error) {
 }
 
 // Placed is router.Observer's.
-func (s *Store) Placed(ms []router.Manifest) {
+func (s *Store) Placed(ms []router.Manifest) error {
 	for _, m := range ms {
 		s.tell(m.Crate)
 	}
+	return nil
 }
+
+// ReceivedTx is router.Observer's: nothing durable follows a receipt here.
+func (s *Store) ReceivedTx(*ledger.Tx, *router.Manifest, bool) (bool, error) { return false, nil }
 
 // Retired is router.Observer's: the bytes of a crate came out differently on another node. One
 // that is on its way in is refused; one that the store has stays as it was.
