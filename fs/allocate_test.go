@@ -386,7 +386,7 @@ func TestSwitchWaitsForWholeBlocks(t *testing.T) {
 	copy(want[2*mib:], want[100:200])
 	must(t, v.syncContent(h.f))
 	h.f.sealing.Lock()
-	if _, err := v.switchOver(t.Context(), h.f); !errors.Is(err, errBusy) {
+	if _, err := v.switchOver(t.Context(), h.f, 0); !errors.Is(err, errBusy) {
 		t.Errorf("a block that is not whole was taken: %v", err)
 	}
 	h.f.sealing.Unlock()

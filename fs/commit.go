@@ -21,13 +21,15 @@ func (s *FS) commit(ctx context.Context, f *file) error {
 	s.awaitPromises(ctx)
 	f.committing.Lock()
 	defer f.committing.Unlock()
-	return s.commitHeld(ctx, f)
+	return s.commitHeld(ctx, f, 0)
 }
 
-// commitHeld is commit for those who hold f.committing.
-func (s *FS) commitHeld(ctx context.Context, f *file) error {
+// commitHeld is commit for those who hold f.committing. Unless ahead is 0 so many bytes more are
+// drawn at each place, for what is written before the content is cut into crates; errBusy if they
+// can't be had.
+func (s *FS) commitHeld(ctx context.Context, f *file, ahead int64) error {
 	f.mu.RLock()
-	if f.body == nil || f.changes == f.committed && f.record.Planned || s.ro {
+	if f.body == nil || f.changes == f.committed && f.record.Planned && ahead == 0 || s.ro {
 		f.mu.RUnlock()
 		return nil
 	}
@@ -45,7 +47,14 @@ func (s *FS) commitHeld(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
+	if ahead > 0 && len(held.Runs) > 1 {
+		return errBusy
+	}
+	cost.ahead = ahead
 	to, refused := s.draw(ctx, pol, cost, held)
+	if ahead > 0 && isSpace(refused) {
+		return errBusy
+	}
 	short, _ := to.say()
 	if short != "" {
 		s.reapSoon() // what was removed may make the room for the copies that are missing
@@ -70,7 +79,8 @@ func isSpace(err error) bool {
 type cost struct {
 	size      int64 // of the file, in bytes
 	spans     []body.Span
-	adoptable bool // the body as it is could be a crate
+	adoptable bool  // the body as it is could be a crate
+	ahead     int64 // bytes more, for what is written yet; without them what there was is kept
 }
 
 // cost is for a file with a body; the caller holds its lock.
@@ -171,6 +181,10 @@ func (s *FS) recordPlaces(f *file, to places, refused error, size int64, changes
 	case short != "":
 		a.State, a.Reason = Short, short
 	}
+	if r.Lost {
+		r.Reason = f.record.Reason
+		a.State, a.Reason = Unplaced, r.Reason
+	}
 	stamped := f.body.Stamp(uint64(f.ino), f.written()) == nil // else the filesystem's time is nearly that
 	if !f.recorded && a.State == Pending && a.Reason == "" && stamped {
 		// A first close that found room everywhere need not wait for its record: after a kill
@@ -234,41 +248,6 @@ func (s *FS) attention(ino names.Ino) (a attentionRecord, ok bool, err error) {
 	}
 	a, err = decodeAttention(v)
 	return a, err == nil, err
-}
-
-// fsync makes a file durable on this machine: its body, its map, and the ledger up
-// to the last operation on it and its names.
-func (s *FS) fsync(ctx context.Context, f *file) error {
-	if err := s.commit(ctx, f); err != nil {
-		return err
-	}
-	if err := s.syncContent(f); err != nil {
-		return err
-	}
-	return s.db.Sync(ctx, s.db.Position())
-}
-
-// syncContent is syncBody for a file that may have none, and that the caller does not hold.
-func (s *FS) syncContent(f *file) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.body == nil {
-		return nil
-	}
-	return s.syncBody(f)
-}
-
-// syncBody makes the body of a file what counts after a power cut, once the ledger
-// is synced. The caller holds the lock of the file.
-func (s *FS) syncBody(f *file) error {
-	if f.synced != f.writes {
-		if err := f.body.Sync(); err != nil {
-			return err
-		}
-	} else if f.record.Settled {
-		return nil
-	}
-	return s.markSettled(f)
 }
 
 // markSettled records that the body is on the disk as it is now.

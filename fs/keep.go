@@ -14,13 +14,16 @@ import (
 // would go with the body, so it is made the inode's list first. It was synced, so that
 // takes a few updates of the ledger.
 
-// keepSettled sees to it that a truncation to nothing leaves the settled content behind.
-func (s *FS) keepSettled(ctx context.Context, f *file) error {
+// keepSettled sees to it that a truncation to nothing leaves the settled content behind. Where
+// that can't be, as a node that part of it is read from is away, the file is empty after a power
+// cut as it is now: shrink sees to that.
+func (s *FS) keepSettled(ctx context.Context, f *file) {
 	if !f.settledInBody() {
-		return nil
+		return
 	}
-	_, err := s.tryseal(ctx, f)
-	return err
+	if _, err := s.tryseal(ctx, f); err != nil {
+		s.log.WithError(err).WithField("inode", f.ino).Debug("keep the content of a file that is emptied")
+	}
 }
 
 // settledInBody reports whether the body is the only place of content that was synced.

@@ -27,6 +27,9 @@ const (
 	// sealTries is how often a file that is being written is synced beside its writers
 	// before they are held up for it.
 	sealTries = 3
+	// sealAhead is how many bytes more than was committed are drawn, at first, when writers are held
+	// up.
+	sealAhead = 8 << 20
 	// sealSyncAll is from how many files on a batch is synced with one syncfs.
 	sealSyncAll = 8
 	// sealLarge is the size, in bytes, from which a body is synced in a lane of its own, so

@@ -91,9 +91,9 @@ func (s *FS) draw(ctx context.Context, pol router.Policy, c cost, held places) (
 		return places{}, nil
 	}
 	pieces := cut(c.spans, store.MaxCrate)
-	q := router.DrawRequest{Policy: pol, Bytes: charge(pieces)}
+	q := router.DrawRequest{Policy: pol, Bytes: charge(pieces) + c.ahead, Keep: c.ahead > 0}
 	if c.adoptable && len(pieces) == 1 {
-		q.Resident = q.Bytes
+		q.Resident = charge(pieces)
 	}
 	if len(held.Runs) == 1 {
 		q.Held = held.Runs[0].Plan
@@ -104,7 +104,7 @@ func (s *FS) draw(ctx context.Context, pol router.Policy, c cost, held places) (
 	if err == nil {
 		return places{Part: store.MaxCrate, Runs: []run{{len(pieces), plan}}}, nil
 	}
-	if parts := cut(c.spans, partSize); isSpace(err) && len(parts) > 1 {
+	if parts := cut(c.spans, partSize); c.ahead == 0 && isSpace(err) && len(parts) > 1 {
 		if p, ok := s.drawParts(ctx, pol, parts); ok {
 			return p, nil
 		}
@@ -138,6 +138,21 @@ func (s *FS) drawParts(ctx context.Context, pol router.Policy, parts []body.Span
 		n = (n + 1) / 2
 	}
 	return p, true
+}
+
+// fit reports whether the space that was drawn is enough for pieces.
+func (p *places) fit(pieces []body.Span) bool {
+	if len(p.Runs) > 1 {
+		return false
+	}
+	for i := range p.Runs {
+		for _, t := range p.Runs[i].Plan.Targets {
+			if t.Bytes < charge(pieces) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func charge(pieces []body.Span) (bytes int64) {

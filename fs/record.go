@@ -141,7 +141,10 @@ type bodyRecord struct {
 	Planned bool // Places counts: the content was committed, and found room
 	// Cutting: the body is being cut to Limit bytes.
 	Cutting bool
-	Reason  string
+	// Lost: a sync of the body failed, and what was written may be gone although a later sync
+	// succeeds. It is never called synced again.
+	Lost   bool
+	Reason string
 }
 
 const (
@@ -150,6 +153,7 @@ const (
 	flagUnplaced
 	flagPlanned
 	flagCutting
+	flagLost
 )
 
 func (r *bodyRecord) encode() []byte {
@@ -159,7 +163,7 @@ func (r *bodyRecord) encode() []byte {
 	for _, f := range []struct {
 		on  bool
 		bit byte
-	}{{r.Whole, flagWhole}, {r.Settled, flagSettled}, {r.Unplaced, flagUnplaced}, {r.Planned, flagPlanned}, {r.Cutting, flagCutting}} {
+	}{{r.Whole, flagWhole}, {r.Settled, flagSettled}, {r.Unplaced, flagUnplaced}, {r.Planned, flagPlanned}, {r.Cutting, flagCutting}, {r.Lost, flagLost}} {
 		if f.on {
 			flags |= f.bit
 		}
@@ -187,7 +191,7 @@ func decodeBody(b []byte) (bodyRecord, error) {
 	r.Whole, r.Settled, r.Unplaced = flags&flagWhole != 0, flags&flagSettled != 0, flags&flagUnplaced != 0
 	r.Limit, r.Size, r.Mtime = d.i64(), d.i64(), d.i64()
 	r.List = names.ListID(d.u64())
-	r.Planned, r.Cutting = flags&flagPlanned != 0, flags&flagCutting != 0
+	r.Planned, r.Cutting, r.Lost = flags&flagPlanned != 0, flags&flagCutting != 0, flags&flagLost != 0
 	r.Places.Part = d.i64()
 	for n := d.u64(); n > 0 && !d.bad; n-- {
 		run := run{Pieces: int(d.u64())}

@@ -252,7 +252,7 @@ func (s *FS) promiseAgain(files []*file) {
 			return
 		}
 		f.committing.Lock()
-		err := s.commitHeld(s.ctx, f)
+		err := s.commitHeld(s.ctx, f, 0)
 		f.committing.Unlock()
 		if err != nil && !isSpace(err) && s.ctx.Err() == nil {
 			s.log.WithError(err).WithField("inode", f.ino).Warn("reserve space for a file found after a crash; it is tried again")
@@ -340,6 +340,14 @@ func (s *FS) serveBody(in names.Inode, r bodyRecord, cut bool) error {
 	}
 	f.record.List = 0
 	f.changes, f.writes = 1, 1
+	if cut && f.record.Lost {
+		f.record.Lost, f.record.Reason = false, "" // it is as it lies on the disk
+		if !s.ro {
+			if _, err := s.putBody(f, &f.record); err != nil {
+				return err
+			}
+		}
+	}
 	if cut && r.Whole {
 		f.synced = 1 // as it lies on the disk; a sparse one was cleared of what it does not hold
 	}

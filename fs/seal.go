@@ -45,11 +45,12 @@ func (s *FS) complete(ctx context.Context, f *file) error {
 // switchOver makes crates of a body that is synced and makes them the settled
 // content of its inode. From the moment that the inode names the new list the body is
 // only where its crates lie. planned is how many copies are to be sent of each crate, 0 if
-// there is none to send. The caller holds f.sealing.
-func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
+// there is none to send. Unless ahead is 0 writers are held up for the last sync, and what they
+// wrote since the space was drawn may take so many bytes. The caller holds f.sealing.
+func (s *FS) switchOver(ctx context.Context, f *file, ahead int64) (planned int, err error) {
 	f.committing.Lock()
 	defer f.committing.Unlock()
-	if err := s.commitHeld(ctx, f); err != nil {
+	if err := s.commitHeld(ctx, f, ahead); err != nil {
 		return 0, err
 	}
 	f.mu.Lock()
@@ -57,16 +58,22 @@ func (s *FS) switchOver(ctx context.Context, f *file) (planned int, err error) {
 	if f.body == nil {
 		return 0, nil
 	}
-	c, err := s.cutBody(f)
+	if ahead > 0 {
+		if err := s.syncBody(f); err != nil {
+			return 0, err
+		}
+	}
+	c, err := s.cutBody(f, ahead > 0)
 	if err != nil {
 		return 0, err
 	}
 	return c.to.wanted(), s.apply(f, c)
 }
 
-// cutBody plans the crates of a body that is synced, and the list that names them. The caller
-// holds all of the file's locks.
-func (s *FS) cutBody(f *file) (*change, error) {
+// cutBody plans the crates of a body that is synced, and the list that names them. more: there may
+// be more than was committed, if it fits into what was drawn. The caller holds all of the file's
+// locks.
+func (s *FS) cutBody(f *file, more bool) (*change, error) {
 	in, err := s.tree.Get(f.ino)
 	if err != nil {
 		return nil, err
@@ -74,7 +81,10 @@ func (s *FS) cutBody(f *file) (*change, error) {
 	if in.Nlink == 0 {
 		return nil, syscall.ENOENT
 	}
-	if f.changes != f.committed || f.writes != f.synced || !f.record.Planned {
+	if f.record.Lost {
+		return nil, &lostError{f.record.Reason}
+	}
+	if f.changes != f.committed && !more || f.writes != f.synced || !f.record.Planned {
 		return nil, errBusy
 	}
 	spans, holes, err := s.spans(f)
@@ -85,6 +95,9 @@ func (s *FS) cutBody(f *file) (*change, error) {
 		return nil, errBusy // written since it was completed
 	}
 	pieces := cut(spans, max(f.record.Places.Part, store.BlockSize))
+	if f.changes != f.committed && !f.record.Places.fit(pieces) {
+		return nil, errBusy
+	}
 	var base []extent.Extent
 	if !f.body.Whole() {
 		if err := s.eachExtent(in.List, func(e extent.Extent) error { base = append(base, e); return nil }); err != nil {
@@ -181,7 +194,7 @@ func (s *FS) seal(ctx context.Context, f *file) error {
 	if err != nil {
 		return err
 	}
-	for range sealTries {
+	for try := range 2 * sealTries {
 		if err := s.commit(ctx, f); err != nil {
 			return err
 		}
@@ -191,48 +204,42 @@ func (s *FS) seal(ctx context.Context, f *file) error {
 		if err := s.syncApart(f); err != nil {
 			return err
 		}
-		if err := s.switchAndAssess(ctx, f); err != errBusy {
+		// Who writes faster than it can be synced is held up at last, for a sync that is short since
+		// the ones before it.
+		ahead := int64(0)
+		if held := try - sealTries; held >= 0 {
+			ahead = sealAhead << (2 * held)
+		}
+		if err := s.switchAndAssess(ctx, f, ahead); err != errBusy {
 			return err
 		}
 	}
-	return s.sealHeld(ctx, f)
-}
-
-// sealHeld seals with the writers held up for the last sync, which is short since the
-// ones before it.
-func (s *FS) sealHeld(ctx context.Context, f *file) error {
-	if err := s.complete(ctx, f); err != nil {
-		return err
-	}
-	if err := s.syncContent(f); err != nil {
-		return err
-	}
-	return s.switchAndAssess(ctx, f)
+	return errBusy
 }
 
 // writtenBody is a body with what had been written to it at some moment. Bodies count
 // their writes from the beginning each: neither tells without the other what a sync covers.
 type writtenBody struct {
-	body   *body.Body
-	writes uint64
-	synced bool
+	body         *body.Body
+	writes       uint64
+	synced, lost bool
 }
 
 func (f *file) writtenBody() writtenBody {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return writtenBody{f.body, f.writes, f.synced == f.writes}
+	return writtenBody{f.body, f.writes, f.synced == f.writes, f.record.Lost}
 }
 
 // syncApart syncs the body of a file while writers may go on, unless it was synced with
 // others.
 func (s *FS) syncApart(f *file) error {
 	w := f.writtenBody()
-	if w.body == nil || w.synced {
+	if w.body == nil || w.synced || w.lost {
 		return nil
 	}
 	if err := w.body.SyncData(); err != nil {
-		return err
+		return s.lose(f, w.body, err)
 	}
 	return s.settle(f, w)
 }
@@ -245,8 +252,11 @@ func (s *FS) settle(f *file, w writtenBody) error {
 	if w.body == nil || f.body != w.body || f.writes != w.writes || f.synced == w.writes {
 		return nil
 	}
+	if f.record.Lost {
+		return nil // what it says of itself now is not to be believed
+	}
 	if err := w.body.MarkSynced(); err != nil {
-		return err
+		return s.loseHeld(f, err)
 	}
 	f.synced = w.writes
 	return nil
@@ -255,8 +265,8 @@ func (s *FS) settle(f *file, w writtenBody) error {
 // switchAndAssess is switchOver, and looks at the result where nothing is sent, so that
 // nothing will report, and where more copies are wanted by now than were planned at the
 // close: the file was moved, or the policy changed.
-func (s *FS) switchAndAssess(ctx context.Context, f *file) error {
-	planned, err := s.switchOver(ctx, f)
+func (s *FS) switchAndAssess(ctx context.Context, f *file, ahead int64) error {
+	planned, err := s.switchOver(ctx, f, ahead)
 	if err != nil {
 		return err
 	}

@@ -200,7 +200,9 @@ func (s *FS) sealOne(ctx context.Context, f *file) {
 		return // its close queues it again
 	}
 	err := s.seal(ctx, f)
+	var lost *lostError
 	switch {
+	case errors.As(err, &lost): // said when it happened
 	case err == nil, ctx.Err() != nil, errors.Is(err, errBusy), errors.Is(err, syscall.ENOENT):
 	case isSpace(err):
 		// It is unplaced, said so when it was closed, and is tried again when nodes change.

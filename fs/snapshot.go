@@ -30,7 +30,8 @@ func (s *FS) snapshot(ctx context.Context, before time.Time) {
 		f.mu.RUnlock()
 		if due && s.writing(f) && ctx.Err() == nil {
 			err := s.seal(ctx, f)
-			if err != nil && !isSpace(err) && !errors.Is(err, errBusy) && !errors.Is(err, syscall.ENOENT) && ctx.Err() == nil {
+			var lost *lostError
+			if err != nil && !errors.As(err, &lost) && !isSpace(err) && !errors.Is(err, errBusy) && !errors.Is(err, syscall.ENOENT) && ctx.Err() == nil {
 				s.log.WithError(err).WithField("inode", f.ino).Warn("copy what a program has written to a file that it keeps open; it is tried again")
 			}
 		}

@@ -3,6 +3,7 @@ package fs
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"syscall"
 	"time"
 
@@ -28,15 +29,26 @@ func putReferences(tx *ledger.Tx, c store.CrateID, n uint64) {
 }
 
 // release lets go of the lists an inode had before, as far as the content it has now
-// has as many copies as they had.
+// has as many copies as they had, or all that can be had, if that is any.
 func (s *FS) release(ino names.Ino) error {
 	pairs, err := s.shared.Scan(teardownKey(ino, 0), key(tableTeardown, uint64(ino)+1), extentsPerScan)
 	if err != nil || len(pairs) == 0 {
 		return err
 	}
-	// With nothing to wait for the content has what can be had: the least copies of
-	// nothing is anyCopies.
-	have := s.leastCopies(s.waiting.of(ino))
+	if waits := s.waiting.of(ino); len(waits) > 0 && !anyReleased(pairs, s.leastCopies(waits)) {
+		return nil // without a look at all of a long list at each receipt
+	}
+	h, err := s.examine(ino)
+	if gone(err) {
+		h, err = held{copies: anyCopies}, nil
+	}
+	if err != nil {
+		return err
+	}
+	have := h.copies
+	if have >= h.wanted || have > 0 && len(h.waits) == 0 {
+		have = anyCopies
+	}
 	released := false
 	_, err = s.shared.Update(func(tx *ledger.Tx) error {
 		released = false
@@ -62,6 +74,14 @@ func (s *FS) release(ino names.Ino) error {
 		kick(s.tear)
 	}
 	return err
+}
+
+// anyReleased reports whether some copies are enough to let go of a list.
+func anyReleased(pairs []ledger.Pair, have int) bool {
+	return slices.ContainsFunc(pairs, func(p ledger.Pair) bool {
+		r, err := decodeTeardown(p.Value)
+		return err != nil || have >= r.Copies
+	})
 }
 
 // tearLoop takes lists apart that nothing names any more.

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,7 +26,11 @@ import (
 type testNode struct {
 	store.Store
 	name string
+	kind string // empty: memory
 	away atomic.Bool
+	// hold is up to which size puts wait; refuses has them all refused with Conflict.
+	hold    atomic.Int64
+	refuses atomic.Bool
 }
 
 var errAway = &store.Error{Kind: store.Unavailable, Op: "open node", Detail: "the test took it away"}
@@ -40,6 +45,16 @@ func (n *testNode) Status(ctx context.Context) (store.Status, error) {
 }
 
 func (n *testNode) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
+	if n.refuses.Load() {
+		return nil, &store.Error{Kind: store.Conflict, Op: "put", Subject: r.Crate.String(), Detail: "other bytes lie here under this id"}
+	}
+	for r.Size <= n.hold.Load() {
+		select {
+		case <-ctx.Done():
+			return nil, errAway
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 	if n.away.Load() {
 		return nil, errAway
 	}
@@ -95,7 +110,7 @@ func (v *vault) addNode(name string, capacity int64) *testNode {
 
 func (v *vault) specs() (specs []router.NodeSpec) {
 	for _, n := range v.nodes {
-		specs = append(specs, router.NodeSpec{Name: n.name, Kind: "memory", Durable: true,
+		specs = append(specs, router.NodeSpec{Name: n.name, Kind: cmp.Or(n.kind, "memory"), Durable: true,
 			Open: func(context.Context, store.NodeID) (store.Store, error) {
 				if n.away.Load() {
 					return nil, errAway

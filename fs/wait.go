@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"stasis/fs/names"
@@ -38,8 +39,16 @@ type WaitOutcome struct {
 // Wait commits what is open below some paths and waits until that content has its
 // copies. What it says survives a power cut. An outcome other than Reached is no error.
 func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
-	w := &waiter{s: s, r: r, left: make(map[names.Ino]string), asked: make(map[names.Ino]bool)}
-	out, err := w.run(ctx)
+	w := &waiter{s: s, r: r, left: make(map[names.Ino]string), asked: make(map[names.Ino]bool), busy: make(map[names.Ino]bool)}
+	var out WaitOutcome
+	var err error
+	for doubts := uint64(0); ; {
+		doubts = s.router.Doubts()
+		if out, err = w.run(ctx); err != nil || out.Outcome != Reached || s.router.Doubts() == doubts {
+			break
+		}
+		// What has been seen to have its copies may have lost one since.
+	}
 	if err == nil && out.Outcome == Reached {
 		err = s.db.Sync(ctx, s.db.Position())
 	}
@@ -54,6 +63,7 @@ type waiter struct {
 	r     WaitRequest
 	left  map[names.Ino]string // files without their copies yet, with a path of each
 	asked map[names.Ino]bool   // files for whose copies the router was asked again
+	busy  map[names.Ino]bool   // of left, those that could not be cut into crates yet for their writers
 }
 
 func (w *waiter) run(ctx context.Context) (WaitOutcome, error) {
@@ -98,9 +108,12 @@ func (w *waiter) settle(ctx context.Context, path string, ino names.Ino) (no str
 		switch {
 		case gone(err):
 			return "", nil
-		case isSpace(err):
+		case isSpace(err), errors.As(err, new(*lostError)):
 			return fmt.Sprintf("%s: %v", path, err), nil
-		case err != nil && !errors.Is(err, errBusy):
+		case errors.Is(err, errBusy):
+			w.left[ino], w.busy[ino] = path, true
+			return "", nil
+		case err != nil:
 			return "", err
 		}
 	}
@@ -230,11 +243,19 @@ func (s *FS) awayNodes() map[store.NodeID]string {
 func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 	for {
 		next := w.s.changed.next()
-		for ino, path := range w.left {
-			if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
+		for ino, path := range maps.Clone(w.left) {
+			var no string
+			var err error
+			switch {
+			case w.busy[ino]:
+				delete(w.busy, ino)
+				delete(w.left, ino)
+				no, err = w.settle(ctx, path, ino)
+			case len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0:
 				continue
+			default:
+				no, err = w.look(ctx, path, ino)
 			}
-			no, err := w.look(ctx, path, ino)
 			if err != nil {
 				return WaitOutcome{}, err
 			}
@@ -253,6 +274,9 @@ func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 		}
 		// A node that goes away meanwhile makes the copies unreachable.
 		for ino, path := range w.left {
+			if w.busy[ino] {
+				continue
+			}
 			if no, err := w.stuck(ctx, path, ino); err != nil || no != "" {
 				return WaitOutcome{Impossible, no}, err
 			}

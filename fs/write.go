@@ -232,14 +232,17 @@ func (s *FS) truncate(ctx context.Context, f *file, size int64, killSUID bool) e
 		}
 	}
 	if size == 0 {
-		if err := s.keepSettled(ctx, f); err != nil {
-			return err
-		}
+		s.keepSettled(ctx, f)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := s.needBody(f, size == 0); err != nil {
 		return err
+	}
+	if size == 0 && f.record.Lost {
+		if err := s.renewBody(f); err != nil {
+			return err
+		}
 	}
 	if size < f.size {
 		if err := s.shrink(ctx, f, size); err != nil {

@@ -21,7 +21,12 @@ const owedVersion = 1
 func (r *Router) changedTx(tx *ledger.Tx, m *Manifest) {
 	tx.Put(manifestKey(m.Crate), m.encode())
 	tx.In(ledger.Local).Put(owedKey(m.Crate), []byte{owedVersion})
+	r.doubts.Add(1)
 }
+
+// Doubts counts how often copies that counted may have stopped to count: where it is the same
+// before and after, what was seen between still holds.
+func (r *Router) Doubts() uint64 { return r.doubts.Load() }
 
 // placed tells the observer of manifests that have changed, which are owed nothing then.
 func (r *Router) placed(ms []Manifest) {

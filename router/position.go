@@ -137,6 +137,7 @@ func (n *node) doubtAll(why string) {
 	}
 	n.at.unsure, n.at.since = why, n.r.clock.Boot()
 	n.r.unsure.Add(1)
+	n.r.doubts.Add(1)
 	if !n.at.quiet {
 		n.r.log.WithField("node", n.name).WithField("reason", why).Warn("the copies on a node are counted anew")
 	}

@@ -40,6 +40,7 @@ type Router struct {
 	ctx           context.Context
 	cancel        context.CancelFunc
 	work          sync.WaitGroup                 // loops that belong to no node
+	doubts        atomic.Uint64                  // how often copies that counted may have stopped to
 	unsure        atomic.Int32                   // nodes whose copies are unknown
 	known         atomic.Pointer[[]store.NodeID] // of which there is a record
 

@@ -433,7 +433,7 @@ func (b *Body) Sync() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+	if err := b.dir.SyncFile(int(f.Fd())); err != nil {
 		return &os.PathError{Op: "sync", Path: b.Path(), Err: err}
 	}
 	if err := b.syncMap(); err != nil {
@@ -450,16 +450,36 @@ func (b *Body) Sync() error {
 }
 
 // SyncData makes the data and the name durable. It may run beside writes, of which it
-// then covers some; MarkSynced must follow when there were none.
+// then covers some, and beside Release; MarkSynced must follow when there were none.
 func (b *Body) SyncData() error {
-	f, err := b.file()
+	fd, err := b.duplicate()
 	if err != nil {
 		return err
 	}
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+	defer unix.Close(fd)
+	if err := b.dir.SyncFile(fd); err != nil {
 		return &os.PathError{Op: "sync", Path: b.Path(), Err: err}
 	}
 	return b.dir.syncName(b.ID)
+}
+
+// duplicate gives a descriptor of the data that Release does not close. It is of the same open
+// file: a write-back that failed since that was opened is told of.
+func (b *Body) duplicate() (int, error) {
+	f, err := b.file()
+	if err != nil {
+		return 0, err
+	}
+	b.open.Lock()
+	defer b.open.Unlock()
+	if b.f != f {
+		return 0, &os.PathError{Op: "sync", Path: b.Path(), Err: os.ErrClosed}
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return 0, &os.PathError{Op: "dup", Path: b.Path(), Err: err}
+	}
+	return fd, nil
 }
 
 // MarkSynced records that the data and the name were made durable by SyncData or by

@@ -23,6 +23,9 @@ type Dir struct {
 	f      *os.File
 	shards [shards]*os.File
 
+	// SyncFile makes the data of a file durable, or what a directory has; tests have it fail.
+	SyncFile func(fd int) error
+
 	opened   atomic.Int64 // files of bodies
 	mostOpen int64        // how many there may be
 
@@ -39,7 +42,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: path, f: f, pins: make(map[store.CrateID]int), going: make(map[store.CrateID]struct{})}
+	d := &Dir{path: path, f: f, SyncFile: unix.Fdatasync, pins: make(map[store.CrateID]int), going: make(map[store.CrateID]struct{})}
 	d.mostOpen, err = descriptors()
 	if err == nil {
 		err = d.openShards()
@@ -100,7 +103,13 @@ func (d *Dir) Path(id store.CrateID) string {
 func (d *Dir) SyncAll() error { return unix.Syncfs(int(d.f.Fd())) }
 
 // syncName makes the name of a body durable.
-func (d *Dir) syncName(id store.CrateID) error { return d.shards[shardOf(id)].Sync() }
+func (d *Dir) syncName(id store.CrateID) error {
+	f := d.shards[shardOf(id)]
+	if err := d.SyncFile(int(f.Fd())); err != nil {
+		return &os.PathError{Op: "sync", Path: f.Name(), Err: err}
+	}
+	return nil
+}
 
 // Device tells the filesystem that bodies lie on, as st_dev does; 0 if that can't be told.
 func (d *Dir) Device() uint64 {
