@@ -35,7 +35,8 @@ type change struct {
 	// also, unless nil, is run in each update with the extents that it writes.
 	also func(tx *ledger.Tx, es []extent.Extent) error
 
-	old             teardownRecord // of the list before
+	waits           []store.CrateID // that the inode waited for before
+	old             teardownRecord  // of the list before
 	fresh           map[store.CrateID]*router.Plan
 	begun, switched bool // a part of it is in the ledger; it is the content
 }
@@ -59,8 +60,8 @@ func (c *change) keys() int {
 // make makes a change, and gives what it has queued, by runs. With an error nothing is changed
 // unless c.switched: then the rest is finishSeal's.
 func (s *FS) make(c *change) ([][]router.Added, error) {
-	waits, err := s.expects(c)
-	if err != nil {
+	var err error
+	if c.waits, err = s.expects(c); err != nil {
 		return nil, err
 	}
 	var added [][]router.Added
@@ -75,7 +76,7 @@ func (s *FS) make(c *change) ([][]router.Added, error) {
 		added, err = s.build(c)
 	}
 	if err != nil && !c.switched {
-		s.waiting.set(c.ino, waits)
+		s.waiting.set(c.ino, c.waits)
 	}
 	return added, err
 }

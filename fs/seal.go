@@ -129,15 +129,7 @@ func (s *FS) apply(f *file, c *change) error {
 	if err != nil && !c.switched {
 		return err
 	}
-	if e := f.body.Trim(); e != nil {
-		s.log.WithError(e).WithField("body", f.body.Path()).Warn("give back room past the end of a body")
-	}
-	if e := f.body.Release(); e != nil {
-		s.log.WithError(e).WithField("body", f.body.Path()).Warn("close a body")
-	}
-	f.setBody(nil, bodyRecord{})
-	f.mark = nil
-	f.switches++
+	s.letGo(f)
 	if err != nil {
 		// The switch is made; the rest is owed, and is done before there is another body.
 		f.owed = &owed{c.record, c.made}
@@ -149,6 +141,20 @@ func (s *FS) apply(f *file, c *change) error {
 	}
 	s.handOver(c.to, added)
 	return nil
+}
+
+// letGo has a file do without its body, which is only where crates lie from now on. The caller
+// holds its lock.
+func (s *FS) letGo(f *file) {
+	if e := f.body.Trim(); e != nil {
+		s.log.WithError(e).WithField("body", f.body.Path()).Warn("give back room past the end of a body")
+	}
+	if e := f.body.Release(); e != nil {
+		s.log.WithError(e).WithField("body", f.body.Path()).Warn("close a body")
+	}
+	f.setBody(nil, bodyRecord{})
+	f.mark = nil
+	f.switches++
 }
 
 // owed is what is left of a sealing whose last updates of the ledger failed.
@@ -262,15 +268,20 @@ func (s *FS) settle(f *file, w writtenBody) error {
 	return nil
 }
 
-// switchAndAssess is switchOver, and looks at the result where nothing is sent, so that
-// nothing will report, and where more copies are wanted by now than were planned at the
-// close: the file was moved, or the policy changed.
+// switchAndAssess is switchOver and assessSealed.
 func (s *FS) switchAndAssess(ctx context.Context, f *file, ahead int64) error {
 	planned, err := s.switchOver(ctx, f, ahead)
 	if err != nil {
 		return err
 	}
 	s.notify()
+	return s.assessSealed(ctx, f, planned)
+}
+
+// assessSealed looks at a file that was just cut into crates where no copy is sent, so that nothing
+// will report, and where more copies are wanted by now than were planned at the close: the file
+// was moved, or the policy changed.
+func (s *FS) assessSealed(ctx context.Context, f *file, planned int) error {
 	if planned == 0 {
 		return s.assess(f.ino)
 	}

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -167,10 +168,12 @@ func (s *FS) sealBatch(ctx context.Context, inos []names.Ino, apart func(*file))
 	if len(files) >= sealSyncAll {
 		s.syncTogether(files)
 	}
-	for _, f := range files {
+	for _, f := range s.sealTogether(ctx, slices.Clone(files)) {
 		if ctx.Err() == nil {
 			s.sealOne(ctx, f)
 		}
+	}
+	for _, f := range files {
 		s.unpin(f)
 		s.sealer.finished(1)
 	}

@@ -17,6 +17,7 @@ type grant struct {
 	id       store.ReservationID
 	leaves   []store.NodeID // on which the node has promised it; never changed in place
 	bytes    int64          // granted in all; while an answer is outstanding the least it may be
+	noted    int64          // what the ledger has of bytes: more, so that it need not follow
 	drawn    int64          // charged by crates stored under it; the most it may be
 	promised int64          // drawn by Draw, or queued with space, and not yet stored
 	resident int64          // of promised, lies in bodies that the node will adopt

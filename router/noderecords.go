@@ -52,7 +52,7 @@ func (r *Router) loadNode(n *node) error {
 		if err != nil {
 			return err
 		}
-		n.grant.id, n.grant.bytes = g.id, g.bytes
+		n.grant.id, n.grant.bytes, n.grant.noted = g.id, g.bytes, g.bytes
 	}
 	for k := range classes {
 		err := r.scan(r.local, queuePrefix(n.id, k), func(p ledger.Pair) error {

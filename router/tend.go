@@ -33,19 +33,21 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 	if g.id == (store.ReservationID{}) || g.synced && now >= g.deadline {
 		g.restart(store.NewReservationID())
 	}
-	was, bytes, id := g.bytes, g.ask(room), g.id
+	was, bytes, id, noted := g.bytes, g.ask(room), g.id, g.noted
 	r.mu.Unlock()
 	if bytes <= 0 {
 		return n.giveUp(ctx, limit, h, id)
 	}
 	// The ledger knows of a reservation before the node does, so that none is left behind.
-	if err := r.recordGrant(n.id, grantRecord{id: id, bytes: bytes}); err != nil {
-		return err
+	if bytes > noted || bytes < noted/2 {
+		if err := n.noteGrant(grantRecord{id: id, bytes: bytes + room/4}); err != nil {
+			return err
+		}
 	}
 	share, err := n.reserve(ctx, limit, h, id, bytes)
 	if spaceError(err) && was > 0 {
 		// A restart is to ask for what there is.
-		if err := r.recordGrant(n.id, grantRecord{id: id, bytes: was}); err != nil {
+		if err := n.noteGrant(grantRecord{id: id, bytes: was}); err != nil {
 			return err
 		}
 	}
@@ -58,6 +60,19 @@ func (n *node) resize(ctx context.Context, limit time.Duration, room int64) erro
 	n.mute, n.mutes = 0, 0
 	n.named(g.leaves, share.leaves)
 	g.answer(share, now)
+	return nil
+}
+
+// noteGrant records a grant, and that it did. Called between lockGrant and unlockGrant.
+func (n *node) noteGrant(g grantRecord) error {
+	if err := n.r.recordGrant(n.nodeID(), g); err != nil {
+		return err
+	}
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	if n.grant.id == g.id {
+		n.grant.noted = g.bytes
+	}
 	return nil
 }
 
