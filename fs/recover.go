@@ -206,11 +206,31 @@ func (s *FS) recoverBody(ctx context.Context, ino names.Ino, r bodyRecord, cut b
 		}
 		return s.setAside(ino, r)
 	}
-	if err := s.serveBody(in, r, cut); err != nil {
+	err = s.serveBody(in, r, cut)
+	if isFull(err) && s.db.MakeRoom() {
+		err = s.serveBody(in, r, cut)
+	}
+	switch {
+	case err == nil:
+		s.sealLater(ino)
+		return nil
+	case os.IsNotExist(err), errors.Is(err, store.Corrupt):
 		return s.lostBody(ino, r, err)
 	}
-	s.sealLater(ino)
-	return nil
+	// It may pass, as a full disk does: what is there is not given up for that.
+	return &store.Error{Kind: store.Unavailable, Op: "open what was written to a file last", Subject: s.shown(ino), Err: err,
+		Hint: "nothing is lost; see to the disk that holds the state directory and start again"}
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// shown names an inode for a person.
+func (s *FS) shown(ino names.Ino) string {
+	path, err := s.tree.Path(ino)
+	if err != nil {
+		return fmt.Sprintf("inode %d", ino)
+	}
+	return path
 }
 
 // unwritten reports whether a body is as it was made: nothing that was written to it, or
@@ -369,11 +389,7 @@ func (s *FS) dropRecord(ino names.Ino, r bodyRecord) error {
 // setAside takes a body that was not synced out of use.
 func (s *FS) setAside(ino names.Ino, r bodyRecord) error {
 	s.returnPlaces(r.Places)
-	path, err := s.tree.Path(ino)
-	if err != nil {
-		path = fmt.Sprintf("inode %d", ino)
-	}
-	log := s.log.WithField("file", path)
+	log := s.log.WithField("file", s.shown(ino))
 	to, err := s.bodies.SetAside(r.Body, fmt.Sprintf("%d-%s", ino, r.Body))
 	switch {
 	case err == nil:
@@ -389,7 +405,7 @@ func (s *FS) setAside(ino names.Ino, r bodyRecord) error {
 // lostBody deals with a body that should be there and can't be read.
 func (s *FS) lostBody(ino names.Ino, r bodyRecord, cause error) error {
 	s.returnPlaces(r.Places)
-	s.log.WithError(cause).WithField("inode", ino).Error("the body of a file is lost; the file has the content before it")
+	s.log.WithError(cause).WithField("file", s.shown(ino)).Error("the body of a file is lost; the file has the content before it")
 	return s.fallBack(ino)
 }
 

@@ -42,6 +42,10 @@ func (b *ballast) release(log logrus.FieldLogger) bool {
 	return true
 }
 
+// MakeRoom gives up the ballast, for something on the ledger's disk that the start of a vault can't
+// do without, and reports whether there was any. It is made again when there is room.
+func (db *DB) MakeRoom() bool { return db.ballast.release(db.log) }
+
 // ensure makes the ballast where it is missing and there is room for it.
 func (b *ballast) ensure(log logrus.FieldLogger) (err error) {
 	b.mu.Lock()
