@@ -181,3 +181,49 @@ func (v *vault) tryStart() error {
 	}()
 	return fsys.Start(v.t.Context(), rt)
 }
+
+// A backup that is restored within one boot speaks of bodies that are not as they were then: it is
+// like a power cut. A start of an earlier release did not record which history it was of.
+func TestRestoreIsLikeAPowerCut(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	v.put("f", pattern(5000, 1))
+	v.wait()
+	cut := func() bool {
+		t.Helper()
+		is, err := v.wasPowerCut()
+		must(t, err)
+		return is
+	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	must(t, v.db.Backup(backup))
+	v.restart()
+	if cut() {
+		t.Error("a kill is taken for a power cut")
+	}
+	was, _, err := v.local.Get(bootKey)
+	must(t, err)
+	old := was[:bytes.LastIndexByte(was, ' ')]
+	record := func(p []byte) {
+		t.Helper()
+		_, err := v.local.Update(func(tx *ledger.Tx) error { tx.Put(bootKey, p); return nil })
+		must(t, err)
+	}
+	record(old)
+	if cut() {
+		t.Error("a start after one of an earlier release is taken for a power cut")
+	}
+	v.kill()
+	_, err = ledger.Restore(filepath.Join(v.dir, "ledger"), backup)
+	must(t, err)
+	v.start()
+	now, _, err := v.local.Get(bootKey)
+	must(t, err)
+	for _, p := range [][]byte{was, old} {
+		record(p)
+		if !cut() {
+			t.Errorf("after a restore %q is taken for what there is now, %q", p, now)
+		}
+	}
+	record(now)
+	v.expect("f", pattern(5000, 1))
+}

@@ -66,8 +66,10 @@ func (s *FS) recover(ctx context.Context) error {
 	return s.recordBoot()
 }
 
-// boot names the run of the kernel and the mount of the filesystem that bodies lie
-// on. While both are the same, nothing that was written has been lost.
+// boot names the run of the kernel, the mount of the filesystem that bodies lie on, and the
+// history of the ledger. While all are the same, nothing that was written has been lost, and what
+// the ledger says of bodies is of those that lie there: a backup that was restored speaks of
+// others.
 func (s *FS) boot() (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -84,7 +86,7 @@ func (s *FS) boot() (string, error) {
 	if st.Mask&mntIDUnique == 0 {
 		return "", nil
 	}
-	return strings.TrimSpace(string(id)) + fmt.Sprintf(" %d", st.Mnt_id), nil
+	return strings.TrimSpace(string(id)) + fmt.Sprintf(" %d %s", st.Mnt_id, s.db.Lineage()), nil
 }
 
 var (
@@ -100,7 +102,14 @@ func (s *FS) wasPowerCut() (bool, error) {
 		return ok, err
 	}
 	now, err := s.boot()
-	return now == "" || string(v) != now, err
+	if err != nil || now == "" {
+		return true, err
+	}
+	was := string(v)
+	if strings.Count(was, " ") == 1 && !s.db.Restored() {
+		was += " " + s.db.Lineage() // earlier releases did not record it
+	}
+	return was != now, nil
 }
 
 func (s *FS) recordBoot() error {

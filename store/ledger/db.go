@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -24,10 +25,12 @@ type DB struct {
 	lock    *os.File
 	fs      files
 	lineage lineage
-	table   *table
-	journal *journal
-	ballast *ballast
-	spaces  [spaces]Space
+	// restored: it began as a copy of a backup.
+	restored bool
+	table    *table
+	journal  *journal
+	ballast  *ballast
+	spaces   [spaces]Space
 
 	// writing is held while an update runs: updates are serial.
 	writing sync.Mutex
@@ -66,6 +69,12 @@ func (db *DB) Space(id SpaceID) *Space {
 
 // UpdateKeys is how many keys one update may write.
 func (db *DB) UpdateKeys() int { return db.options.UpdateKeys }
+
+// Lineage names the history of updates that this is: a restore begins another.
+func (db *DB) Lineage() string { return hex.EncodeToString(db.lineage[:]) }
+
+// Restored reports whether this history began with a restore.
+func (db *DB) Restored() bool { return db.restored }
 
 // Position is that of the last update.
 func (db *DB) Position() Position { return Position(db.position.Load()) }

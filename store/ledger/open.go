@@ -106,7 +106,7 @@ func openLocked(dir string, o Options) (db *DB, err error) {
 			err = errors.Join(err, t.close())
 		}
 	}()
-	db = &DB{dir: dir, options: o, log: o.Log, fs: o.files, table: t, lineage: m.lineage}
+	db = &DB{dir: dir, options: o, log: o.Log, fs: o.files, table: t, lineage: m.lineage, restored: m.made != 0}
 	for i := range db.spaces {
 		db.spaces[i] = Space{db: db, id: SpaceID(i + 1)}
 	}
