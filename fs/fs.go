@@ -170,7 +170,7 @@ func (s *FS) syncLoop() {
 			s.log.WithError(err).Error("remove bodies that are not needed any more")
 		}
 		if s.sealer.idle() && !s.router.Busy() {
-			if err := s.bodies.Prepare(sparesAtOnce); err != nil {
+			if err := s.bodies.Prepare(min(sparesAtOnce, s.blanks.wanted)); err != nil {
 				s.log.WithError(err).Debug("make files for bodies ahead of use")
 			}
 		}

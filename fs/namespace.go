@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/fs/names"
+	"stasis/store/ledger"
 )
 
 // Ref counts a reference that the kernel got to an inode.
@@ -219,20 +220,19 @@ func (s *FS) Rename(from names.Ino, name string, to names.Ino, newName string, f
 			r.Inherit = inherit && f.body != nil && f.body.Whole() && !f.record.Settled
 		}
 	}
-	moved := s.movedInto(r, in.Ino)
+	if moved := s.movedInto(r, in.Ino); len(moved) > 0 {
+		r.With = func(tx *ledger.Tx) {
+			for _, ino := range moved {
+				reviewTx(tx.In(ledger.Local), ino)
+			}
+		}
+		defer kick(s.review)
+	}
 	replaced, _, err := s.tree.Rename(r)
 	if err == nil && replaced != nil {
 		s.left(*replaced)
 	}
-	if err != nil {
-		return err
-	}
-	for _, ino := range moved {
-		if err := s.reviewLater(ino); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // movedInto gives the inodes that a rename moves into a directory where another number

@@ -218,12 +218,21 @@ func (s *FS) assess(ino names.Ino) error {
 		return err
 	}
 	defer unlock()
+	for again := true; again && err == nil; {
+		again, err = s.assessOnce(ino)
+	}
+	return err
+}
+
+// assessOnce is assess for those who hold the inode's assessing. again: what it looked at has
+// changed meanwhile.
+func (s *FS) assessOnce(ino names.Ino) (again bool, err error) {
 	st, err := s.examine(ino)
-	if errors.Is(err, syscall.ENOENT) {
-		return nil // removed meanwhile; its records go with it
+	if gone(err) {
+		return false, nil // removed meanwhile; its records go with it
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.waiting.set(ino, st.waits)
 	f := s.pinned(ino)
@@ -233,17 +242,20 @@ func (s *FS) assess(ino names.Ino) error {
 		defer f.mu.Unlock()
 		if f.body != nil {
 			// Newer content is on its way, and its marks count.
-			return nil
+			return false, nil
 		}
 	}
 	_, marked, err := s.attention(ino)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if st.copies >= st.wanted && !marked {
-		return s.release(ino)
+		return false, s.release(ino)
 	}
 	_, err = s.local.Update(func(tx *ledger.Tx) error {
+		if again, err = s.movedTx(tx.In(ledger.Shared), ino, &st); again || err != nil {
+			return err
+		}
 		switch {
 		case st.copies >= st.wanted:
 			tx.Delete(key(tableAttention, uint64(ino)))
@@ -257,10 +269,31 @@ func (s *FS) assess(ino names.Ino) error {
 		}
 		return putAttention(tx, ino, attentionRecord{State: state, Bytes: st.size, Reason: st.reason})
 	})
-	if err != nil {
-		return err
+	if err != nil || again {
+		return again, err
 	}
-	return s.release(ino)
+	return false, s.release(ino)
+}
+
+// movedTx reports whether an inode has other content than was examined, or a crate that is all of
+// it other copies: ReceivedTx has done what follows of that then.
+func (s *FS) movedTx(tx *ledger.Tx, ino names.Ino, st *held) (bool, error) {
+	in, err := s.tree.GetTx(tx, ino)
+	if err != nil || in.List != st.list {
+		return err == nil || gone(err), ignoreGone(err)
+	}
+	if st.crates != 1 {
+		return false, nil
+	}
+	n, err := s.router.CopiesTx(tx, st.crate)
+	return n != st.copies, err
+}
+
+func ignoreGone(err error) error {
+	if gone(err) {
+		return nil
+	}
+	return err
 }
 
 // held is what is known of the settled content of an inode.
@@ -269,6 +302,8 @@ type held struct {
 	size           int64
 	copies, wanted int // the least over the extents, anyCopies if there are none; what is wanted now
 	waits          []store.CrateID
+	crates         int           // how many there are, one after another
+	crate          store.CrateID // the last
 	reason         string
 }
 
@@ -289,6 +324,7 @@ func (s *FS) examine(ino names.Ino) (held, error) {
 			return nil
 		}
 		seen = e.Crate
+		h.crates, h.crate = h.crates+1, e.Crate
 		m, err := s.router.Manifest(e.Crate)
 		if err != nil {
 			return err

@@ -124,13 +124,11 @@ func (s *FS) SetPolicy(ctx context.Context, path string, copies, least int) (rou
 		return router.Policy{}, &store.Error{Kind: store.Invalid, Op: "set the policy of", Subject: path,
 			Detail: fmt.Sprintf("least %d is more than copies %d", own.Least, own.Copies), Hint: "give both, with least at most copies"}
 	}
-	if _, err := s.tree.SetPolicy(in.Ino, own.encode()); err != nil {
+	s.policies.Store(true) // before anything derives what is wanted from the update
+	if _, err := s.tree.SetPolicy(in.Ino, own.encode(), func(tx *ledger.Tx) { reviewTx(tx.In(ledger.Local), in.Ino) }); err != nil {
 		return router.Policy{}, err
 	}
-	s.policies.Store(true)
-	if err := s.reviewLater(in.Ino); err != nil {
-		return router.Policy{}, err
-	}
+	kick(s.review)
 	if err := s.db.Sync(ctx, s.db.Position()); err != nil {
 		return router.Policy{}, err
 	}
@@ -148,13 +146,15 @@ func (s *FS) PolicyChanged() error {
 	if err != nil || ok && string(was) == string(now) {
 		return err
 	}
-	if _, err = s.local.Update(func(tx *ledger.Tx) error {
+	_, err = s.local.Update(func(tx *ledger.Tx) error {
 		tx.Put(defaultKey, now)
+		if ok { // a new vault has nothing to look at
+			reviewTx(tx, names.Root)
+		}
 		return nil
-	}); err != nil || !ok {
-		return err // a new vault has nothing to look at
-	}
-	return s.reviewLater(names.Root)
+	})
+	kick(s.review)
+	return err
 }
 
 // NodeRemoved says that copies may be fewer than wanted anywhere: a node that had some
@@ -163,20 +163,20 @@ func (s *FS) NodeRemoved() error {
 	if s.ro {
 		return nil
 	}
-	return s.reviewLater(names.Root)
-}
-
-// reviewLater notes that the copies of everything below an inode may not be what is
-// wanted. The note is kept until that was looked at.
-func (s *FS) reviewLater(ino names.Ino) error {
-	// No two notes are the same, so that one made amid a review is not taken for done.
-	note := store.NewCrateID()
 	_, err := s.local.Update(func(tx *ledger.Tx) error {
-		tx.Put(key(tableReview, uint64(ino)), note[:])
+		reviewTx(tx, names.Root)
 		return nil
 	})
 	kick(s.review)
 	return err
+}
+
+// reviewTx notes, in the update that makes it so, that the copies of everything below an inode may
+// not be what is wanted. The note is kept until that was looked at.
+func reviewTx(tx *ledger.Tx, ino names.Ino) {
+	// No two notes are the same, so that one made amid a review is not taken for done.
+	note := store.NewCrateID()
+	tx.Put(key(tableReview, uint64(ino)), note[:])
 }
 
 func (s *FS) reviewLoop() {

@@ -128,6 +128,17 @@ func manifestTx(tx *ledger.Tx, id store.CrateID) (Manifest, bool, error) {
 	return m, err == nil, err
 }
 
+// CopiesTx is Manifest.Copies of a crate as a transaction of the shared space sees it; 0 if there
+// is no such crate.
+func (r *Router) CopiesTx(tx *ledger.Tx, id store.CrateID) (int, error) {
+	m, ok, err := manifestTx(tx, id)
+	if err != nil || !ok {
+		return 0, err
+	}
+	r.mark(&m)
+	return m.Copies(), nil
+}
+
 // manifest reads a manifest; ok is false if there is none.
 func (r *Router) manifest(id store.CrateID) (m Manifest, ok bool, err error) {
 	v, ok, err := r.shared.Get(manifestKey(id))

@@ -106,6 +106,7 @@ func (r *Router) placesOf(m *Manifest) int {
 // replan adds a plan's targets to a crate's manifest and to their queues.
 func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, err error) {
 	was := wanted
+	var added Added
 	_, err = r.shared.Update(func(tx *ledger.Tx) error {
 		var ok bool
 		if m, ok, err = manifestTx(tx, id); err != nil {
@@ -124,32 +125,20 @@ func (r *Router) replan(id store.CrateID, wanted int, plan Plan) (m Manifest, er
 		}
 		if wanted < was {
 			r.changedTx(tx, &m) // what it has may be enough now
-			return nil
+		} else {
+			tx.Put(manifestKey(id), m.encode())
 		}
-		tx.Put(manifestKey(id), m.encode())
-		return nil
+		added, err = r.EnqueueTx(tx.In(ledger.Local), id, m.Size, plan)
+		return err
 	})
 	if err != nil {
 		r.Return(plan)
 		return m, err
 	}
+	r.Handover(plan, added)
 	if wanted < was {
 		r.placed([]Manifest{m})
 	}
-	if len(plan.Targets) == 0 {
-		return m, nil
-	}
-	var added Added
-	_, err = r.local.Update(func(tx *ledger.Tx) error {
-		var err error
-		added, err = r.EnqueueTx(tx, id, m.Size, plan)
-		return err
-	})
-	if err != nil {
-		r.Return(plan) // the audit queues it
-		return m, err
-	}
-	r.Handover(plan, added)
 	return m, nil
 }
 
@@ -169,20 +158,10 @@ func (r *Router) reroute(ctx context.Context, n *node, j *job) bool {
 		r.Return(plan)
 		return false
 	}
-	m, struck, err := r.move(n.nodeID(), j.crate, plan.Targets[0].Node)
-	if err != nil || !struck {
+	added, moved, err := r.move(n.nodeID(), j.crate, plan)
+	if err != nil || !moved {
 		r.Return(plan)
 		return false
-	}
-	var added Added
-	_, err = r.local.Update(func(tx *ledger.Tx) error {
-		var err error
-		added, err = r.EnqueueTx(tx, j.crate, m.Size, plan)
-		return err
-	})
-	if err != nil {
-		r.Return(plan) // the audit queues it
-		return true
 	}
 	r.Handover(plan, added)
 	r.log.WithField("node", n.name).WithField("crate", j.crate).Debug("a copy goes elsewhere, as its node has no room")
@@ -195,14 +174,15 @@ func (m *Manifest) movable(id store.NodeID) bool {
 	return d != nil && (d.State == Planned || d.State == Damaged && m.Copies() > 0)
 }
 
-// move plans a copy for another node. Bytes may have come to the one before without an
-// answer: it discards them.
-func (r *Router) move(from store.NodeID, c store.CrateID, to store.NodeID) (m Manifest, moved bool, err error) {
+// move plans a copy for the node of a plan instead of another, and queues it there. Bytes may have
+// come to the one before without an answer: it discards them.
+func (r *Router) move(from store.NodeID, c store.CrateID, plan Plan) (added Added, moved bool, err error) {
+	to := plan.Targets[0].Node
 	durable, known := r.knows(to)
 	_, err = r.shared.Update(func(tx *ledger.Tx) error {
-		var ok bool
 		moved = false
-		if m, ok, err = manifestTx(tx, c); err != nil || !ok || !known {
+		m, ok, err := manifestTx(tx, c)
+		if err != nil || !ok || !known {
 			return err
 		}
 		if r.mark(&m); !m.movable(from) || m.Destination(to) != nil {
@@ -214,9 +194,10 @@ func (r *Router) move(from store.NodeID, c store.CrateID, to store.NodeID) (m Ma
 		tx.Put(deadKey(from, c), encodeTime(deadVersion, r.clock.Now()))
 		tx.Delete(deadKey(to, c))
 		moved = true
-		return nil
+		added, err = r.EnqueueTx(tx.In(ledger.Local), c, m.Size, plan)
+		return err
 	})
-	return m, moved, err
+	return added, moved, err
 }
 
 // audit looks through all manifests, soon after the start and then from time to time,

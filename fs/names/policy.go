@@ -21,13 +21,16 @@ func (t *Tree) Policy(ino Ino) (policy []byte, ok bool, err error) {
 
 // SetPolicy sets the policy of an inode; nil takes it away, so that the inode
 // inherits again.
-func (t *Tree) SetPolicy(ino Ino, policy []byte) (ledger.Position, error) {
+func (t *Tree) SetPolicy(ino Ino, policy []byte, with func(tx *ledger.Tx)) (ledger.Position, error) {
 	if len(policy) > MaxPolicy {
 		return 0, syscall.E2BIG
 	}
 	return t.update(func(o *op) error {
 		if _, err := o.load(ino); err != nil {
 			return err
+		}
+		if with != nil {
+			with(o.tx)
 		}
 		if policy == nil {
 			o.tx.Delete(policyKey(ino))

@@ -28,6 +28,9 @@ func (t *Tree) Rename(r Rename) (replaced *Inode, pos ledger.Position, err error
 		if err != nil || m.same {
 			return err
 		}
+		if r.With != nil {
+			r.With(o.tx)
+		}
 		if r.Exchange {
 			m.exchange(r)
 			return nil

@@ -52,7 +52,7 @@ func TestTimes(t *testing.T) {
 		{"chown", func() error { return update(tree, f, func(in *Inode) { in.UID = 5 }) }, "", "f"},
 		{"atime alone", func() error { return update(tree, f, func(in *Inode) { in.Atime = 7 }) }, "", ""},
 		{"list alone", func() error { return update(tree, f, func(in *Inode) { in.List = 7 }) }, "", ""},
-		{"policy", func() error { _, err := tree.SetPolicy(a, []byte("p")); return err }, "", ""},
+		{"policy", func() error { _, err := tree.SetPolicy(a, []byte("p"), nil); return err }, "", ""},
 	}
 	for _, s := range steps {
 		before := map[string]Inode{}
@@ -223,7 +223,7 @@ func TestOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := tree.SetPolicy(f, []byte("p")); err != nil {
+	if _, err := tree.SetPolicy(f, []byte("p"), nil); err != nil {
 		t.Fatal(err)
 	}
 	boom := errors.New("boom")
@@ -324,13 +324,13 @@ func TestPolicy(t *testing.T) {
 		ino    Ino
 		policy string
 	}{{Root, "root's"}, {a, "a's"}, {f, "f's"}} {
-		if _, err := tree.SetPolicy(c.ino, []byte(c.policy)); err != nil {
+		if _, err := tree.SetPolicy(c.ino, []byte(c.policy), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	expect(b, "a's", a)
 	expect(f, "f's", f)
-	if _, err := tree.SetPolicy(f, nil); err != nil {
+	if _, err := tree.SetPolicy(f, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	expect(f, "a's", a)

@@ -4,6 +4,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"stasis/store/ledger"
 )
 
 // Ino is the number of an inode. 0 is none.
@@ -84,6 +86,8 @@ type Rename struct {
 	// List is 0 and it takes the last name of a regular file, it takes over that one's
 	// List and Size too, and the replaced inode is left with none.
 	Inherit bool
+	// With, unless nil, is run in the update that makes the rename.
+	With func(tx *ledger.Tx)
 }
 
 // typeNibble is S_IFMT in four bits, as in d_type.
