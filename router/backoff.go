@@ -33,7 +33,14 @@ func (n *node) stumble(k kind, err error) {
 	r := n.r
 	r.mu.Lock()
 	n.bar(err)
-	n.paused[k].fail(r.clock.Boot(), err)
+	now := r.clock.Boot()
+	n.paused[k].fail(now, err)
+	if store.KindOf(err) == store.Denied && n.handle != nil && n.fences.take(now, RetryCap, DeniedCap) {
+		// It may have forgotten that this is the mount that used it last, as one put back from a
+		// backup has: it is told again, by being opened anew.
+		n.retire()
+		n.rouse(wakeKeeper)
+	}
 	r.mu.Unlock()
 	if silentError(err) {
 		n.suspect()
@@ -80,6 +87,7 @@ func (n *node) calm() {
 	n.refusals = 0
 	clear(n.failing)
 	clear(n.repairs)
+	n.fences = allowance{}
 	n.wheres, n.recounts, n.lists, n.counts = allowance{}, allowance{}, allowance{}, allowance{}
 	n.atOnce = true
 	n.rouseAll()

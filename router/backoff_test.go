@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,4 +68,53 @@ func (p *spot) calls() (n int) {
 		n += p.fault.Calls(op)
 	}
 	return n
+}
+
+// forgetful denies a mount that it was not told of since it forgot.
+type forgetful struct {
+	store.Store
+	told   *atomic.Bool
+	fences *atomic.Int64
+}
+
+func (f forgetful) Fence(context.Context, []store.Token, store.Token, bool) error {
+	f.fences.Add(1)
+	f.told.Store(true)
+	return nil
+}
+
+func (f forgetful) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
+	if !f.told.Load() {
+		return nil, &store.Error{Kind: store.Denied, Op: "put", Detail: "another mount has used it since"}
+	}
+	return f.Store.Put(ctx, r)
+}
+
+// A node that denies a mount which it had taken, as one put back from a backup does, is told again
+// which mount it is; one that goes on denying is told so now and then.
+func TestNodeThatForgetsTheMount(t *testing.T) {
+	farRig(t, 2, func(g *rig, _ []*link) {
+		var told atomic.Bool
+		var fences atomic.Int64
+		bad := g.places[1]
+		bad.wrap = func(s store.Store) store.Store { return forgetful{s, &told, &fences} }
+		g.start()
+		before, _ := g.add(two, 4096)
+		g.waitCopies(2, before...)
+		told.Store(false)
+		crates, _ := g.add(two, 4096, 5000)
+		g.waitCopies(2, crates...)
+		if s := g.node(bad.name); s.State != Online || s.LastError != "" {
+			t.Errorf("afterwards: %+v", s)
+		}
+		bad.fault.Fail(fault.Put, 0, &store.Error{Kind: store.Denied, Op: "put", Detail: "no"})
+		n := fences.Load()
+		crates, _ = g.add(two, 4096)
+		time.Sleep(30 * time.Minute)
+		if n := fences.Load() - n; n < 2 || n > 15 {
+			t.Errorf("it was told %d times in half an hour", n)
+		}
+		bad.fault.Heal()
+		g.waitCopies(2, crates...)
+	})
 }

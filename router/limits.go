@@ -56,6 +56,8 @@ const (
 	// doubles, and each pause is shortened by up to a quarter at random.
 	RetryFirst = 250 * time.Millisecond
 	RetryCap   = 5 * time.Second
+	// DeniedCap bounds the pause before a node that answers and denies this mount is opened anew.
+	DeniedCap = 5 * time.Minute
 	// RefusesAfter is how many failures of one kind of calls in a row, none of them for a reason of
 	// one crate's, make a node that answers one that takes nothing.
 	RefusesAfter = 3

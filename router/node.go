@@ -27,6 +27,7 @@ type node struct {
 	retired  chan struct{} // closed when the handle before this one is closed; nil: there was none
 	silent   bool          // it did not answer lately
 	missing  bool          // its marker is not there
+	fences   allowance     // to be opened anew as it denies this mount
 	barred   string        // how it refuses this mount, though it answers; empty: it does not
 	wrong    int64         // answers of a peer that were not the bytes it had verified
 	lies     int           // receipts for other bytes than were sent, since the start or a person's pardon

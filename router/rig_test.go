@@ -41,6 +41,7 @@ type spot struct {
 	mem   *memory.Store
 	fault *fault.Store
 	kind  string // empty: directory
+	wrap  func(store.Store) store.Store
 
 	mu      sync.Mutex
 	missing bool
@@ -68,6 +69,9 @@ func (p *spot) open(context.Context, store.NodeID) (store.Store, error) {
 	defer p.mu.Unlock()
 	if p.missing {
 		return nil, &store.Error{Kind: store.Unavailable, Op: "open node", Detail: "no marker"}
+	}
+	if p.wrap != nil {
+		return p.wrap(lasting{p.fault}), nil
 	}
 	return lasting{p.fault}, nil
 }
