@@ -12,9 +12,11 @@ import (
 // lanes are what owners share of a host. Whoever takes several takes them in this order, after
 // the locks of crates: memory, uploads or readers; brief, light or heavy; the lock of a
 // reservation; blocks. So nobody waits in a circle, and nobody holds a turn while he waits for a
-// sender or for a crate that another call has.
+// sender or for a crate that another call has: of what owners share, who waits for a sender holds
+// memory and a place among uploads, in his own lane, and nothing else, in the store behind the host
+// neither.
 type lanes struct {
-	memory  *guard.Lanes // bytes of small crates
+	memory  *guard.Lanes // bytes of small crates, and of large ones that don't go by way of the spool
 	uploads *guard.Lanes // large crates that come in
 	readers *guard.Lanes // crates that are read or verified
 	streams *guard.Lanes // of events

@@ -43,7 +43,8 @@ const (
 	// What each owner is sure of, and what there is beside for whoever asks; see guard.Lanes.
 	// How many owners there are at a time is guard.Owners.
 
-	// MemoryAnOwner and MemoryPool are the bytes of small crates in memory.
+	// MemoryAnOwner and MemoryPool are the bytes in memory of small crates, and of the blocks of
+	// large ones that go on to the store as they come.
 	MemoryAnOwner = 2 << 20
 	MemoryPool    = 32 << 20
 	// UploadsAnOwner and UploadsPool are how many large crates are received at once, with a

@@ -246,9 +246,14 @@ func (o *owner) adopt(ctx context.Context, p *partial, it *item) ([]store.Receip
 	return o.storePut(ctx, it)
 }
 
-// putDirect hands the sender's bytes to the store as they come: nothing is left of it
-// when it is broken off.
+// putDirect hands the sender's bytes to the store as they come, which holds a block of them:
+// nothing is left of it when it is broken off.
 func (o *owner) putDirect(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
+	memory := o.h.lanes.memory
+	if err := memory.Acquire(ctx, o.lane, store.BlockSize); err != nil {
+		return nil, err
+	}
+	defer memory.Release(o.lane, store.BlockSize)
 	leave, err := o.turn(ctx, o.h.lanes.uploads)
 	if err != nil {
 		return nil, err

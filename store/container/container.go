@@ -47,9 +47,10 @@ type Store struct {
 	book  *booking.Book
 	room  *room
 	ids   keyed.Locks[store.CrateID] // one change of a crate at a time
-	puts  chan struct{}              // a place for each transfer under way
-	queue *queue
-	run   chan struct{} // closed when the committer has ended
+	// writes has a place for each block or header that is being written.
+	writes chan struct{}
+	queue  *queue
+	run    chan struct{} // closed when the committer has ended
 
 	limitOfReservations int
 	nextSeq             atomic.Uint64

@@ -23,6 +23,8 @@
 //   - No byte leaves the container that was not checked against the digest in a
 //     header, and no header is used that does not name its own page, its crate
 //     and its sequence number under the container's key.
+//   - A put that waits for its source holds its own crate, its own pages and a block of memory,
+//     and no place, turn or lock that another one wants: a source may be a stranger's.
 //   - The file never grows past its capacity. What booking promises always fits:
 //     what the log and the headers of scattered crates need beyond the charge of
 //     the crates is set aside (see overhead).

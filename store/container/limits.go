@@ -21,9 +21,10 @@ const (
 	// in the log, which is set aside for all of them.
 	minReservations = 64
 
-	// maxPuts is how many crates come in at once, each with a block of 1 MiB in
-	// memory; further ones wait for their turn.
-	maxPuts = 32
+	// maxWrites is how many writes of what comes in the file is asked for at once, each of which
+	// takes a thread; further ones wait for their turn. How many crates come in at once, with a
+	// block of 1 MiB in memory each, is for the callers to bound.
+	maxWrites = 32
 
 	// syncAlone is from how many bytes of data on a Put syncs them by itself before
 	// it joins a commit, so that the small ones don't wait for the large ones.

@@ -166,7 +166,7 @@ func (l *loaded) rebuild(v *volume, why error) error {
 func start(p place, o Options, v *volume, l loaded, found []damage) (*Store, error) {
 	s := &Store{
 		path: p.path, leaf: l.sb.node, f: p.f, v: v, check: p.check, clock: o.Clock, log: o.Log,
-		room: newRoom(p.f, l.space, p.device), puts: make(chan struct{}, maxPuts),
+		room: newRoom(p.f, l.space, p.device), writes: make(chan struct{}, maxWrites),
 		queue: newQueue(), run: make(chan struct{}), st: l.st,
 		limitOfReservations: int(reservationLimit(v.limit)),
 	}

@@ -182,15 +182,24 @@ func (s *Store) drop(c *crate, draw *booking.Draw) {
 	draw.Undo()
 }
 
-// receive takes pages for the crate and fills them from the source. After an
-// error the crate may have extents, which are then to be released.
-func (s *Store) receive(ctx context.Context, r store.PutRequest, c *crate, draw *booking.Draw) (store.Checksums, error) {
+// writing has fn write to the file in a place of its own, one of maxWrites.
+func (s *Store) writing(ctx context.Context, id store.CrateID, fn func() error) error {
 	select {
-	case s.puts <- struct{}{}:
-		defer func() { <-s.puts }()
+	case s.writes <- struct{}{}:
+		defer func() { <-s.writes }()
 	case <-ctx.Done():
-		return store.Checksums{}, blocks.Ended(opPut, c.id, context.Cause(ctx))
+		return blocks.Ended(opPut, id, context.Cause(ctx))
 	}
+	if err := fn(); err != nil {
+		return s.ioError(opPut, err)
+	}
+	return nil
+}
+
+// receive takes pages for the crate and fills them from the source. While it waits for that, it
+// holds nothing that another put might want. After an error the crate may have extents, which are
+// then to be released.
+func (s *Store) receive(ctx context.Context, r store.PutRequest, c *crate, draw *booking.Draw) (store.Checksums, error) {
 	es, ok, err := s.room.forCrate(ctx, c.size)
 	if err != nil {
 		return store.Checksums{}, blocks.Ended(opPut, c.id, err)
@@ -209,8 +218,8 @@ func (s *Store) receive(ctx context.Context, r store.PutRequest, c *crate, draw 
 			copy(held, block)
 			return nil
 		}
-		if err := s.v.writeData(data, block, offset); err != nil {
-			return s.ioError(opPut, err)
+		if err := s.writing(ctx, c.id, func() error { return s.v.writeData(data, block, offset) }); err != nil {
+			return err
 		}
 		offset += int64(len(block))
 		draw.Written(int64(len(block)))
@@ -220,25 +229,31 @@ func (s *Store) receive(ctx context.Context, r store.PutRequest, c *crate, draw 
 		return store.Checksums{}, err
 	}
 	c.root = sums.Root()
+	if err := s.writing(ctx, c.id, func() error { return s.writeHeader(c, sums, held) }); err != nil {
+		return store.Checksums{}, err
+	}
+	draw.Written(draw.Charge())
+	return sums, nil
+}
+
+// writeHeader writes a crate's header and, unless that is nil, the data that was held back.
+func (s *Store) writeHeader(c *crate, sums store.Checksums, held []byte) error {
 	out := batchWriter{v: s.v}
 	numbers, raw := encodeHeader(s.v.key, c, sums.Blocks)
 	for i, n := range numbers {
 		if err := out.write(n, raw[i]); err != nil {
-			return store.Checksums{}, s.ioError(opPut, err)
+			return err
 		}
 	}
 	if held != nil {
+		_, data := c.headerData()
 		for i, n := range pageNumbers(data) {
 			if err := out.write(n, held[i*PageSize:][:PageSize]); err != nil {
-				return store.Checksums{}, s.ioError(opPut, err)
+				return err
 			}
 		}
 	}
-	if err := out.flush(); err != nil {
-		return store.Checksums{}, s.ioError(opPut, err)
-	}
-	draw.Written(draw.Charge())
-	return sums, nil
+	return out.flush()
 }
 
 // repeat answers a put for a crate that is there.
