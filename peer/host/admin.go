@@ -228,10 +228,8 @@ func (o *owner) shutOut(ctx context.Context) {
 		ids = append(ids, id)
 	}
 	o.mu.Unlock()
-	for _, id := range ids {
-		if err := o.release(ctx, id); err != nil {
-			o.h.log.WithError(err).Warn("a reservation of a revoked owner could not be ended; it is tried again")
-		}
+	if err := round(ctx, ids, func(id store.ReservationID) error { return o.release(ctx, id) }); err != nil {
+		o.h.log.WithError(err).Warn("reservations of a revoked owner could not be ended; it is tried again")
 	}
 	o.dropPartials(func(*partial) bool { return true })
 	o.events.forget()

@@ -105,8 +105,6 @@ func (c *claim) finish(kept bool) {
 	if over {
 		ctx, cancel := context.WithTimeout(o.h.ctx, undoLimit)
 		defer cancel()
-		if err := o.giveBackOne(ctx, c.lease); err != nil {
-			o.h.log.WithError(err).Warn("the space of a reservation that has ended could not be given back; it is tried again")
-		}
+		o.later(o.giveBackOne(ctx, c.lease))
 	}
 }

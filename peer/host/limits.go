@@ -20,7 +20,8 @@ const (
 	// MaxFences is the most tokens that one Fence may name.
 	MaxFences = wire.MaxTokens
 
-	// ReservationsAnOwner is how many reservations one owner may hold at once.
+	// ReservationsAnOwner is how many reservations one owner may hold at once, those included that
+	// have ended and of which the store still has something.
 	ReservationsAnOwner = 512
 	// LongestLease is the longest lease that an owner gets; a longer one is cut to it. Vaults ask
 	// for an hour.
@@ -77,6 +78,12 @@ const (
 	// itemsAnUpdate is how many crates stand in one update of the ledger, which takes 100
 	// keys; each has three.
 	itemsAnUpdate = 30
+
+	// IntentsAnOwner is how many crates of one owner may be on their way into the store at once,
+	// those included of which it is not clear yet whether the store has them. More than what is
+	// under way in all turns of one owner, so that it bounds only what outages and broken calls
+	// leave.
+	IntentsAnOwner = 4096
 
 	// PartialsAnOwner is how many interrupted uploads of one owner are kept.
 	PartialsAnOwner = 64

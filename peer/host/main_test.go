@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"stasis/peer/identity"
 	"stasis/peer/wire"
 	"stasis/store"
@@ -29,6 +31,7 @@ type peer struct {
 	wrap     func(store.Store) store.Store
 	takeOver bool   // a person says that this ledger is the right one
 	spool    string // unless empty, is the spool
+	log      logrus.FieldLogger
 	db       *ledger.DB
 	*Host
 }
@@ -78,7 +81,7 @@ func (p *peer) open() (err error) {
 	if p.db, err = ledger.Open(filepath.Join(p.dir, "ledger"), ledger.Small()); err != nil {
 		return err
 	}
-	o := Options{Ledger: p.db, Clock: p.clock, TakeOver: p.takeOver}
+	o := Options{Ledger: p.db, Clock: p.clock, TakeOver: p.takeOver, Log: p.log}
 	if _, ok := p.store.(*memory.Store); !ok {
 		o.Spool = filepath.Join(p.dir, "spool")
 		if p.store, err = directory.Open(context.Background(), p.root(), store.NodeID{}, keeper, directory.Options{Clock: p.clock}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stasis/peer/identity"
@@ -31,6 +32,7 @@ type owner struct {
 	promising keyed.Locks[struct{}]
 	lane      string // its name in the host's lanes
 	events    ring
+	tending   atomic.Bool // a round of the tending is under way for it
 
 	mu        sync.Mutex
 	rec       ownerRecord
@@ -44,6 +46,7 @@ type owner struct {
 	ended     map[*lease]struct{}            // the store's part is still to be given back
 	partials  map[store.CrateID]*partial     // interrupted uploads; none that goes on
 	unsettled map[store.CrateID]outcome      // puts of which it is not clear whether the store has them
+	arriving  int                            // crates with an intent, or about to have one, beside those
 	damage    int64                          // places found corrupt
 	wants     bool                           // was refused for space
 }
@@ -54,10 +57,11 @@ type lease struct {
 	id     store.ReservationID // the owner's
 	inner  store.ReservationID // the store's
 	copies                     // ordered, and charged
-	bytes  int64               // promised, over all copies, like the next two
+	bytes  int64               // promised, over all copies, like the next two; once it has ended, what the store still has of it
 	drawn  int64               // of it, by crates that are in the store
 	active int64               // drawn by puts under way, in bytes
 	ended  bool
+	asked  time.Duration // when the store was asked last for what is left of one that has ended, by booking.Clock; 0: not yet
 }
 
 // each is one copy's part of what a reservation has over all of them.
@@ -194,16 +198,8 @@ func (o *owner) recover(ctx context.Context) {
 	if err := o.remirror(ctx); err != nil {
 		log.WithError(err).Warn("reservations could not be brought in step with the store; it is tried again")
 	}
-	o.mu.Lock()
-	ids := make([]store.CrateID, 0, len(o.unsettled))
-	for id := range o.unsettled {
-		ids = append(ids, id)
-	}
-	o.mu.Unlock()
-	for _, id := range ids {
-		if err := o.settle(ctx, id); err != nil {
-			log.WithError(err).WithField("crate", id.String()).Warn("an interrupted put could not be looked into; it is tried again")
-		}
+	if err := o.settleThose(ctx, func(outcome) bool { return true }); err != nil {
+		log.WithError(err).Warn("interrupted puts could not be looked into; it is tried again")
 	}
 }
 

@@ -237,7 +237,11 @@ func (o *owner) deliver(ctx context.Context, items []*item, at *guard.Lanes, int
 	done, err := o.turn(ctx, at)
 	if err == nil {
 		defer done()
-		err = o.intend(ctx, items)
+		var n int
+		if n, err = o.admitIntents(items); err == nil {
+			defer o.arrived(n)
+			err = o.intend(ctx, items)
+		}
 	}
 	if err != nil {
 		if reason(err) != "" {
@@ -265,8 +269,78 @@ func (o *owner) deliver(ctx context.Context, items []*item, at *guard.Lanes, int
 	o.abandon(failed)
 }
 
-// intend notes which crates are about to be in the store.
+// admitIntents counts the intents in that items add to those the owner has, unless they were more
+// than one owner may have: those of which the outcome is not known, when the store fails or callers
+// go, have no other bound. arrived is called at the end.
+func (o *owner) admitIntents(items []*item) (n int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range items {
+		if _, open := o.unsettled[it.r.Crate]; !open {
+			n++
+		}
+	}
+	if len(o.unsettled)+o.arriving+n > IntentsAnOwner {
+		return 0, &store.Error{Kind: store.Unavailable, Op: opPut, Detail: fmt.Sprintf("of %d crates put earlier it is not clear yet whether the peer has them", len(o.unsettled))}
+	}
+	o.arriving += n
+	return n, nil
+}
+
+func (o *owner) arrived(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.arriving -= n
+}
+
+// intend notes which crates are about to be in the store. With an error the store is not told of
+// them, and the notes go again.
 func (o *owner) intend(ctx context.Context, items []*item) error {
+	err := o.writeIntents(ctx, items)
+	if err != nil {
+		o.withdraw(items)
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range items {
+		delete(o.unsettled, it.r.Crate)
+	}
+	return nil
+}
+
+// withdraw takes intents back of crates that the store was not told of. One whose outcome was
+// not known before stays open: what the store may have of it needs the intent to be found.
+func (o *owner) withdraw(items []*item) {
+	var fresh []*item
+	for _, it := range items {
+		if _, open := o.unclear(it.r.Crate); !open {
+			fresh = append(fresh, it)
+		}
+	}
+	o.endIntents(fresh)
+}
+
+// endIntents takes intents out of the ledger, and leaves those open that it does not take out.
+// Where that does not survive a power cut, they are settled again.
+func (o *owner) endIntents(items []*item) {
+	for from := 0; from < len(items); from += itemsAnUpdate {
+		part := items[from:min(len(items), from+itemsAnUpdate)]
+		_, err := o.h.space.Update(func(tx *ledger.Tx) error {
+			for _, it := range part {
+				tx.Delete(o.key(tableIntent, it.r.Crate[:]...))
+			}
+			return nil
+		})
+		if err != nil {
+			for _, it := range part {
+				o.leaveOpen(it)
+			}
+		}
+	}
+}
+
+func (o *owner) writeIntents(ctx context.Context, items []*item) error {
 	var last ledger.Position
 	for from := 0; from < len(items); from += itemsAnUpdate {
 		part := items[from:min(len(items), from+itemsAnUpdate)]
@@ -281,11 +355,6 @@ func (o *owner) intend(ctx context.Context, items []*item) error {
 		}
 		last = p
 	}
-	o.mu.Lock()
-	for _, it := range items {
-		delete(o.unsettled, it.r.Crate)
-	}
-	o.mu.Unlock()
 	return o.h.db.Sync(ctx, last)
 }
 
@@ -367,20 +436,7 @@ func (o *owner) abandon(items []*item) {
 			gone = append(gone, it)
 		}
 	}
-	for from := 0; from < len(gone); from += itemsAnUpdate {
-		part := gone[from:min(len(gone), from+itemsAnUpdate)]
-		_, err := o.h.space.Update(func(tx *ledger.Tx) error {
-			for _, it := range part {
-				tx.Delete(o.key(tableIntent, it.r.Crate[:]...))
-			}
-			return nil
-		})
-		if err != nil {
-			for _, it := range part {
-				o.leaveOpen(it)
-			}
-		}
-	}
+	o.endIntents(gone)
 }
 
 func (o *owner) leaveOpen(it *item) {

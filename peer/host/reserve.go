@@ -94,15 +94,15 @@ func (o *owner) reserve(ctx context.Context, r store.ReserveRequest) ([]store.Sh
 		return nil, err
 	}
 	defer done()
-	was, err := o.admitReserve(r, order)
-	if err != nil {
-		return nil, err
-	}
 	unlockPromise, err := o.promising.Lock(ctx, struct{}{})
 	if err != nil {
 		return nil, err
 	}
 	defer unlockPromise()
+	was, err := o.admitReserve(r, order)
+	if err != nil {
+		return nil, err
+	}
 	if err := o.judge(ctx, opReserve, r.ID, r.Bytes); err != nil {
 		return nil, err
 	}
@@ -178,11 +178,11 @@ func (o *owner) asQuota(err error) error {
 }
 
 // admitReserve gives the request that makes a reservation again what it is now; its
-// Bytes are 0 if there is none.
+// Bytes are 0 if there is none. Called with promising held, so that the number of them is exact.
 func (o *owner) admitReserve(r store.ReserveRequest, order copies) (was store.ReserveRequest, err error) {
 	o.mu.Lock()
 	l := o.leases[r.ID]
-	n := len(o.leases)
+	n, ended := len(o.leases), len(o.ended)
 	if l != nil {
 		was = r
 		was.Bytes = l.bytes
@@ -191,6 +191,9 @@ func (o *owner) admitReserve(r store.ReserveRequest, order copies) (was store.Re
 	if l == nil && n >= ReservationsAnOwner {
 		return was, &store.Error{Kind: store.Quota, Op: opReserve, Detail: fmt.Sprintf("%d reservations are the most for one owner", ReservationsAnOwner),
 			Hint: "release those that are not needed"}
+	}
+	if l == nil && n+ended >= ReservationsAnOwner {
+		return was, &store.Error{Kind: store.Unavailable, Op: opReserve, Detail: fmt.Sprintf("%d reservations that have ended are still to be given back, or have puts under way", ended)}
 	}
 	if l != nil && order.over(r.Bytes) < was.Bytes {
 		// What interrupted uploads hold can't be given back while they lie there.
@@ -250,7 +253,7 @@ func (o *owner) unreserve(ctx context.Context, id store.ReservationID, was store
 		if err := o.book.Release(ctx, id); err != nil {
 			return err
 		}
-		o.giveBack(ctx)
+		o.later(o.giveBack(ctx))
 		return nil
 	}
 	was.Copies, was.Zones, was.Exclude = 0, 0, nil
@@ -320,7 +323,7 @@ func (o *owner) release(ctx context.Context, id store.ReservationID) error {
 	if err := o.book.Release(ctx, id); err != nil {
 		return err
 	}
-	o.giveBack(ctx)
+	o.later(o.giveBack(ctx))
 	o.h.spaceFreed()
 	return nil
 }
@@ -330,7 +333,7 @@ func (o *owner) lapse(ctx context.Context) error {
 	if err := o.book.Bury(ctx); err != nil {
 		return err
 	}
-	o.giveBack(ctx)
+	o.later(o.giveBack(ctx))
 	return nil
 }
 
@@ -338,27 +341,29 @@ func (o *owner) lapse(ctx context.Context) error {
 func (h *Host) lapseAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, undoLimit)
 	defer cancel()
-	for _, o := range h.all() {
-		if err := o.lapse(ctx); err != nil {
-			h.log.WithError(err).Warn("lapsed reservations could not be ended; it is tried again")
-		}
+	if err := round(ctx, h.all(), func(o *owner) error { return o.lapse(ctx) }); err != nil {
+		h.log.WithError(err).Warn("lapsed reservations could not be ended; it is tried again")
+	}
+}
+
+// later is told, by calls, what giveBack came to. They don't fail by it, and it is for the tending,
+// which tries it again, to warn of it.
+func (o *owner) later(err error) {
+	if err != nil {
+		o.h.log.WithError(err).WithField("owner", o.id.String()[:16]).Debug("reservations that have ended could not be given back")
 	}
 }
 
 // giveBack releases the store's part of reservations that have ended. Puts under way
-// keep what they hold. What fails is tried again.
-func (o *owner) giveBack(ctx context.Context) {
+// keep what they hold. What fails is tried again by the tending.
+func (o *owner) giveBack(ctx context.Context) error {
 	o.mu.Lock()
 	over := make([]*lease, 0, len(o.ended))
 	for l := range o.ended {
 		over = append(over, l)
 	}
 	o.mu.Unlock()
-	for _, l := range over {
-		if err := o.giveBackOne(ctx, l); err != nil {
-			o.h.log.WithError(err).Warn("the space of a reservation that has ended could not be given back; it is tried again")
-		}
-	}
+	return round(ctx, over, func(l *lease) error { return o.giveBackOne(ctx, l) })
 }
 
 func (o *owner) giveBackOne(ctx context.Context, l *lease) error {
@@ -371,14 +376,20 @@ func (o *owner) giveBackOne(ctx context.Context, l *lease) error {
 	defer unlock()
 	o.mu.Lock()
 	_, still := o.ended[l]
-	active, bytes := l.active, l.drawn+l.active
+	active, bytes, now := l.active, l.drawn+l.active, o.h.o.Clock.Boot()
+	settled := l.bytes == bytes && l.asked != 0 && now-l.asked < MirrorLease/2
 	o.mu.Unlock()
-	if !still {
+	if !still || active > 0 && settled {
 		return nil
 	}
 	if active > 0 {
-		_, err := o.h.store.Reserve(ctx, l.asks(bytes, o, MirrorLease))
-		return err
+		if _, err := o.h.store.Reserve(ctx, l.asks(bytes, o, MirrorLease)); err != nil {
+			return err
+		}
+		o.mu.Lock()
+		l.bytes, l.asked = bytes, now
+		o.mu.Unlock()
+		return nil
 	}
 	if err := o.h.store.Release(ctx, l.inner); err != nil {
 		return err
@@ -394,7 +405,9 @@ func (o *owner) giveBackOne(ctx context.Context, l *lease) error {
 // has none for any more end, those that a crash has caught amid a change are asked for
 // again.
 func (o *owner) remirror(ctx context.Context) error {
-	o.giveBack(ctx)
+	if err := o.giveBack(ctx); err != nil {
+		return err
+	}
 	var differ []store.ReservationID
 	err := o.h.each(o.key(tableMirror), func(k, _ []byte) error {
 		differ = append(differ, store.ReservationID(k[len(k)-16:]))
@@ -403,12 +416,12 @@ func (o *owner) remirror(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, inner := range differ {
+	return round(ctx, differ, func(inner store.ReservationID) error {
 		if l := o.leaseOf(inner); l != nil {
-			err = errors.Join(err, o.remirrorOne(ctx, l))
+			return o.remirrorOne(ctx, l)
 		}
-	}
-	return err
+		return nil
+	})
 }
 
 func (o *owner) remirrorOne(ctx context.Context, l *lease) error {

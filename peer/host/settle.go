@@ -24,20 +24,20 @@ func (o *owner) unclear(id store.CrateID) (u outcome, open bool) {
 
 // settleStopped settles all that an unclean stop has left.
 func (o *owner) settleStopped(ctx context.Context) error {
+	return o.settleThose(ctx, func(u outcome) bool { return u.since.IsZero() })
+}
+
+// settleThose settles those that which names.
+func (o *owner) settleThose(ctx context.Context, which func(outcome) bool) error {
 	o.mu.Lock()
 	var ids []store.CrateID
 	for id, u := range o.unsettled {
-		if u.since.IsZero() {
+		if which(u) {
 			ids = append(ids, id)
 		}
 	}
 	o.mu.Unlock()
-	for _, id := range ids {
-		if err := o.settle(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return round(ctx, ids, func(id store.CrateID) error { return o.settle(ctx, id) })
 }
 
 // settle finds out what became of a put whose outcome is not known: one that a crash or

@@ -25,7 +25,8 @@ import (
 //
 // A renewal is judged as the promise that it is. So what one owner has reserved gives way, with
 // its lease, when the others have come to use the rest, or when there are others at all. What
-// a put under way has drawn, it keeps.
+// a put under way has drawn, it keeps: under a reservation that has ended, too, where it counts
+// as reserved until the put ends, and so does all of it until the store has it back.
 
 // mayHold is how much one owner may have of what would be free without it.
 func (h *Host) mayHold(free int64) int64 {
@@ -47,6 +48,7 @@ func (h *Host) alone() bool {
 }
 
 // undrawn is what the owner has reserved and not drawn, one copy of it, but under one id.
+// What the store still has of reservations that have ended is a part of it.
 func (o *owner) undrawn(but store.ReservationID) (rest, there int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,6 +58,9 @@ func (o *owner) undrawn(but store.ReservationID) (rest, there int64) {
 		} else {
 			rest += n
 		}
+	}
+	for l := range o.ended {
+		rest += min(l.each(l.bytes-l.drawn), noQuota/2-rest) // those which the store has refused may be of any size
 	}
 	return rest, there
 }

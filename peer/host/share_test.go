@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,4 +217,71 @@ func TestSpoolIsReserved(t *testing.T) {
 	if now := free(); now < was-mib || len(p.spoolFiles()) > 0 {
 		t.Errorf("at the end %d bytes are free, were %d", now, was)
 	}
+}
+
+// What puts under way hold of a reservation that was released counts in the owner's part like what
+// is reserved: by turns of reserving, beginning to put and releasing one could have all that is free
+// otherwise, and never store a byte.
+func TestReleasedUnderWayCounts(t *testing.T) {
+	clock := storetest.NewClock()
+	p := newPeer(t, 1000*mib, clock)
+	_, eve := p.owner(0)
+	_, bob := p.owner(0)
+	ctx, cancel := context.WithCancel(bg)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	var sent idle
+	for range 10 {
+		st, err := eve.Status(bg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := st.Free &^ 4095
+		if n < 4*mib {
+			break
+		}
+		r, _, err := eve.take(n, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := n - n/256 - 65536 // the rest comes with it
+		all.Go(func() {
+			_, _ = eve.Put(ctx, store.PutRequest{Reservation: r, Crate: store.NewCrateID(), Size: size, Source: &sent})
+		})
+		underWay(t, p.owners[eve.id.Owner()], r)
+		if err := eve.Release(bg, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, when := range []string{"at once", "after ten days"} {
+		st, err := p.store.Status(bg)
+		if err != nil || st.Free < 1000*mib/SparedPart/2 {
+			t.Errorf("%s: one owner, who has stored nothing, leaves %d of 1,000 MiB, %v", when, st.Free>>20, err)
+		}
+		r, _, err := bob.take(20*mib, time.Hour)
+		if err != nil {
+			t.Errorf("%s: another's 20 MiB: %v", when, err)
+		} else if err := bob.Release(bg, r); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			clock.Advance(12 * time.Hour)
+			p.owners[eve.id.Owner()].tend()
+		}
+	}
+}
+
+// underWay waits until a put has drawn from a reservation.
+func underWay(t *testing.T, o *owner, id store.ReservationID) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		o.mu.Lock()
+		active := o.leases[id].active
+		o.mu.Unlock()
+		if active > 0 {
+			return
+		}
+	}
+	t.Fatal("no put is under way")
 }

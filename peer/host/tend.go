@@ -2,15 +2,21 @@ package host
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"stasis/store"
 )
 
 // tend looks after what nobody asks for: leases that are over, uploads that nobody
-// resumes, puts whose outcome is not known.
+// resumes, puts whose outcome is not known. Each owner has rounds of its own: however long one
+// takes, the others' leases end in time.
 func (h *Host) tend() {
 	defer close(h.tended)
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
 	t := time.NewTicker(tendEvery)
 	defer t.Stop()
 	for {
@@ -19,13 +25,43 @@ func (h *Host) tend() {
 			return
 		case <-t.C:
 			for _, o := range h.all() {
-				if h.quit.Err() == nil {
-					o.tend()
+				if o.tending.CompareAndSwap(false, true) {
+					rounds.Go(func() {
+						defer o.tending.Store(false)
+						o.tend()
+					})
 				}
 			}
 			h.tendStore()
 		}
 	}
+}
+
+// round does something for each of all. It goes on behind one that fails, but not where that is
+// because the store does not answer or because the time is over: the next would fail as well. The
+// error is the first; whoever gets it warns once, however many there are. They should come in no
+// fixed order, so that one can't stand before the others for ever.
+func round[T any](ctx context.Context, all []T, do func(T) error) error {
+	var first error
+	failed := 0
+	for i, x := range all {
+		err := do(x)
+		if err == nil {
+			continue
+		}
+		if first == nil {
+			first = err
+		}
+		failed++
+		if ctx.Err() != nil || errors.Is(err, store.Unavailable) {
+			failed += len(all) - i - 1
+			break
+		}
+	}
+	if failed > 1 {
+		return fmt.Errorf("%d of %d are left: %w", failed, len(all), first)
+	}
+	return first
 }
 
 // tendStore looks whether the store is where it should be.
@@ -41,11 +77,14 @@ func (o *owner) tend() {
 	ctx, cancel := context.WithTimeout(o.h.quit, undoLimit)
 	defer cancel()
 	log := o.h.log.WithField("owner", o.id.String()[:16])
+	if err := o.book.Bury(ctx); err != nil {
+		log.WithError(err).Warn("lapsed reservations could not be ended; it is tried again")
+	}
 	o.mu.Lock()
 	ending := len(o.ended)
 	o.mu.Unlock()
-	if err := o.lapse(ctx); err != nil {
-		log.WithError(err).Warn("lapsed reservations could not be ended; it is tried again")
+	if err := o.remirror(ctx); err != nil {
+		log.WithError(err).Warn("reservations could not be brought in step with the store; it is tried again")
 	}
 	o.mu.Lock()
 	freed := ending > len(o.ended)
@@ -53,29 +92,12 @@ func (o *owner) tend() {
 	if freed {
 		o.h.spaceFreed()
 	}
-	if err := o.remirror(ctx); err != nil {
-		log.WithError(err).Warn("reservations could not be brought in step with the store; it is tried again")
-	}
 	if o.revoked() {
 		o.shutOut(ctx)
 	}
 	now := o.h.o.Clock.Boot()
 	o.dropPartials(func(p *partial) bool { return now-p.rested > PartialKept })
-	for _, id := range o.overdue() {
-		if err := o.settle(ctx, id); err != nil {
-			log.WithError(err).WithField("crate", id.String()).Warn("an interrupted put could not be looked into; it is tried again")
-		}
+	if err := o.settleThose(ctx, func(u outcome) bool { return time.Since(u.since) >= settleAfter }); err != nil {
+		log.WithError(err).Warn("interrupted puts could not be looked into; it is tried again")
 	}
-}
-
-// overdue are the puts whose outcome should be clear by now.
-func (o *owner) overdue() (ids []store.CrateID) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for id, u := range o.unsettled {
-		if time.Since(u.since) >= settleAfter {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
