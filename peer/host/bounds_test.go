@@ -217,3 +217,37 @@ func TestReservationsToBeGivenBackAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// However long the tending takes for some owners, as they have a crate under way of which an
+// earlier put is to be looked into, another's leases end in time.
+func TestOwnersAreTendedApart(t *testing.T) {
+	clock := storetest.NewClock()
+	p := newPeer(t, 128*mib, clock)
+	for range 12 {
+		id, _ := p.owner(0)
+		o, crate := p.owners[id.Owner()], store.NewCrateID()
+		unlock, err := o.crates.Lock(bg, crate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		o.mu.Lock()
+		o.unsettled[crate] = outcome{since: time.Now().Add(-2 * settleAfter)}
+		o.mu.Unlock()
+	}
+	id, c := p.owner(0)
+	r := reserve(t, c, mib)
+	clock.Advance(LongestLease + time.Hour)
+	o := p.owners[id.Owner()]
+	for deadline := time.Now().Add(tendEvery + 2*undoLimit); ; time.Sleep(10 * time.Millisecond) {
+		o.mu.Lock()
+		_, there := o.leases[r]
+		o.mu.Unlock()
+		if !there {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a lease that is over goes on")
+		}
+	}
+}

@@ -21,7 +21,8 @@
 //     peer whose person wants more copies than an owner orders makes them for itself: they
 //     take its disks, and nobody's quota.
 //   - What one of several owners has reserved and not drawn is a part of what is free, with a
-//     quota or without, and for a day at most without being judged again: share.go.
+//     quota or without, and for a day at most without being judged again: share.go. What puts
+//     under way hold of a reservation that has ended counts like it.
 //   - An upload has the space of its file promised on the disk of the spool, by owner, before
 //     its first byte: in what the store has promised where the store takes over the file, and
 //     otherwise in the account of the spool.
@@ -30,9 +31,15 @@
 //     told that they are wrong.
 //   - An owner's position moves on in the update that changes its crates. Where the store is not
 //     at the position that the ledger has of it, the records are gone through, and what the store
-//     has lost is taken out of them.
+//     has lost is taken out of them. Until all are, what is listed is what the store says it has,
+//     and a crate that it can't tell of keeps no other from being looked for.
 //   - Whatever one owner does, another's calls have places and turns of their own (package
-//     guard). They are taken in one order, which lanes.go has.
+//     guard). They are taken in one order, which lanes.go has. While a sender is waited for, only
+//     memory and a place among uploads is held, in his owner's lane, and of the store nothing that
+//     another put needs.
+//   - What an owner's calls leave to be looked after when they fail, reservations to be given
+//     back and puts of unknown outcome, has a bound. Each owner is looked after by itself; a round
+//     of it ends where the store does not answer, and warns once.
 //   - An error that is sent says nothing of this machine's paths or of inner ids.
 //
 // How a crate comes in. Up to a block: it is read into memory. More: it is written to

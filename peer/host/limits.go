@@ -109,6 +109,14 @@ const (
 
 	// recountPage is how many records a recount goes through before it pauses.
 	recountPage = 256
+	// recountFailures is after how many crates in a row that the store gives no answer for a
+	// recount breaks off, to be begun again later.
+	recountFailures = 16
+
+	// damageAgain is how long it is before an owner and the log are told once more of a crate that
+	// is found damaged again, and damageKnown how many such crates of one owner are remembered.
+	damageAgain = time.Hour
+	damageKnown = 4096
 
 	// relayAhead is how many of the store's events are taken ahead of being passed on, relayGather
 	// how long others are waited for, and relayPause how long it is before a store is listened to

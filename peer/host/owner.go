@@ -47,7 +47,8 @@ type owner struct {
 	partials  map[store.CrateID]*partial     // interrupted uploads; none that goes on
 	unsettled map[store.CrateID]outcome      // puts of which it is not clear whether the store has them
 	arriving  int                            // crates with an intent, or about to have one, beside those
-	damage    int64                          // places found corrupt
+	damage    int64                          // crates found corrupt
+	damaged   map[store.CrateID]time.Time    // which, and when that was told last
 	wants     bool                           // was refused for space
 }
 
@@ -81,6 +82,7 @@ func (h *Host) newOwner(id store.OwnerID, rec ownerRecord) *owner {
 		h: h, id: id, number: rec.number, rec: rec, lane: id.String(),
 		leases: make(map[store.ReservationID]*lease), ordering: make(map[store.ReservationID]copies), ended: make(map[*lease]struct{}),
 		partials: make(map[store.CrateID]*partial), unsettled: make(map[store.CrateID]outcome),
+		damaged: make(map[store.CrateID]time.Time),
 	}
 	o.events.init(h.incarnation)
 	o.ctx, o.cancel = context.WithCancelCause(h.ctx)

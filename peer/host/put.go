@@ -373,6 +373,7 @@ func (o *owner) record(items []*item) {
 		})
 		for _, it := range part {
 			if err == nil {
+				o.sound(it.r.Crate)
 				it.claim.commit()
 				o.place(it.receipts)
 				continue
@@ -381,6 +382,13 @@ func (o *owner) record(items []*item) {
 			o.leaveOpen(it)
 		}
 	}
+}
+
+// sound forgets that a crate was found damaged: it was stored anew.
+func (o *owner) sound(id store.CrateID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.damaged, id)
 }
 
 // land writes, within an update, that a crate is the owner's and what it costs.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"stasis/peer/wire"
@@ -34,8 +35,12 @@ func (h *Host) judge(ctx context.Context, now store.Position) error {
 		return nil // it keeps none: a router, which watches its nodes itself
 	}
 	base, err := positionAt(h.space.Get, key(tableBase))
-	if err != nil || base == now || base.Count == owed {
-		return err
+	if err != nil || base == now || base == (store.Position{Count: owed, Mark: storeBack}) {
+		return err // what is owed is begun anew, and so is what owners know
+	}
+	if base.Count == owed {
+		// Whether the store was put back since can't be told. It may have been.
+		return h.noteOwed(ctx, storeBack)
 	}
 	why := uint64(storeBack)
 	if now.Count > base.Count {
@@ -49,6 +54,10 @@ func (h *Host) owe(ctx context.Context, why uint64) error {
 	if why == storeBack {
 		h.log.Error("the peer's store is not as this peer left it: an older copy of it was put back; its crates are counted anew")
 	}
+	return h.noteOwed(ctx, why)
+}
+
+func (h *Host) noteOwed(ctx context.Context, why uint64) error {
 	return h.change(ctx, func(tx *ledger.Tx) error {
 		tx.Put(key(tableBase), encodePosition(store.Position{Count: owed, Mark: why}))
 		return nil
@@ -116,23 +125,40 @@ func (h *Host) beginRecount() {
 	}
 	h.relays.Go(func() {
 		defer h.recounting.Store(false)
+		begun := time.Now()
 		if err := h.recount(h.quit); err != nil && h.quit.Err() == nil {
 			h.log.WithError(err).Warn("the crates of the peer's store could not be counted anew; it is tried again")
+			wait(h.quit, relayShare*time.Since(begun))
 		}
 	})
 }
 
 // recount goes through the records of all owners and takes those out that the store has no
 // crate for. Only then it notes where the store is: broken off at any point, it is begun again.
+// One crate that the store can't tell of keeps it from no other.
 func (h *Host) recount(ctx context.Context) error {
+	began, err := h.store.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var open unanswered
 	for _, o := range h.all() {
-		if err := o.recount(ctx); err != nil {
+		if err := o.recount(ctx, &open); err != nil {
 			return err
 		}
+	}
+	if open.crates > 0 {
+		return fmt.Errorf("%d crates are left: %w", open.crates, open.last)
 	}
 	st, err := h.store.Status(ctx)
 	if err != nil {
 		return err
+	}
+	if st.Position.Count < began.Position.Count { // put back meanwhile
+		if err := h.owe(ctx, storeBack); err != nil {
+			return err
+		}
+		return h.distrust(ctx)
 	}
 	return h.change(ctx, func(tx *ledger.Tx) error {
 		tx.Put(key(tableBase), encodePosition(st.Position))
@@ -140,8 +166,34 @@ func (h *Host) recount(ctx context.Context) error {
 	})
 }
 
+// unanswered is what a store did not answer for in a recount.
+type unanswered struct {
+	crates int // that are left open
+	inARow int
+	last   error
+}
+
+// tells judges what a recount heard of one crate. A store that does not answer for this one may for the next, and the
+// recount is not done; with the error it does for none, or the host ends.
+func (u *unanswered) tells(ctx context.Context, err error) error {
+	if err == nil {
+		u.inARow = 0
+		return nil
+	}
+	u.crates++
+	u.inARow++
+	u.last = err
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if u.inARow >= recountFailures {
+		return err
+	}
+	return nil
+}
+
 // recount goes through the records of one owner, with pauses as long as its work.
-func (o *owner) recount(ctx context.Context) error {
+func (o *owner) recount(ctx context.Context, open *unanswered) error {
 	from, end := o.key(tableCrate), after(o.key(tableCrate))
 	for {
 		begun := time.Now()
@@ -150,17 +202,7 @@ func (o *owner) recount(ctx context.Context) error {
 			return err
 		}
 		for _, p := range pairs {
-			rec, err := decodeCrate(p.Value)
-			if err != nil {
-				return err
-			}
-			id := store.CrateID(p.Key[len(p.Key)-len(store.CrateID{}):])
-			if there, err := o.kept(ctx, id, rec); err != nil {
-				return err
-			} else if there {
-				continue
-			}
-			if err := o.lose(ctx, id); err != nil {
+			if err := open.tells(ctx, o.recountOne(ctx, p)); err != nil {
 				return err
 			}
 		}
@@ -175,13 +217,51 @@ func (o *owner) recount(ctx context.Context) error {
 	}
 }
 
+// recountOne looks for one crate. One whose record is damaged, in the store or here, is there and
+// damaged: its owner is told, and there is nothing to be looked for again.
+func (o *owner) recountOne(ctx context.Context, p ledger.Pair) error {
+	id := store.CrateID(p.Key[len(p.Key)-len(store.CrateID{}):])
+	rec, err := decodeCrate(p.Value)
+	there := true
+	if err == nil {
+		there, err = o.kept(ctx, id, rec)
+	}
+	if err == nil && !there {
+		err = o.lose(ctx, id)
+	}
+	if errors.Is(err, store.Corrupt) {
+		_ = o.noticed(id, err) // gives it back
+		return nil
+	}
+	return err
+}
+
 // kept reports whether the store has a crate as it is recorded.
 func (o *owner) kept(ctx context.Context, id store.CrateID, rec crateRecord) (bool, error) {
 	info, err := o.h.store.Stat(ctx, innerCrate(o.id, id))
 	if errors.Is(err, store.NotFound) {
 		return false, nil
 	}
-	return info == rec.info(info.ID), err
+	if err != nil {
+		return false, err
+	}
+	return info == rec.info(info.ID), nil
+}
+
+// listed reports whether a crate that is recorded is to be listed while a recount is owed: the
+// store is asked, as the records may have what it has lost. One that is damaged there is listed.
+func (o *owner) listed(ctx context.Context, id store.CrateID, rec crateRecord) (bool, error) {
+	there, err := o.kept(ctx, id, rec)
+	if errors.Is(err, store.Corrupt) {
+		return true, nil
+	}
+	return there, err
+}
+
+// owes reports whether a recount is to be made, so that the records may not be what the store has.
+func (h *Host) owes() (bool, error) {
+	base, err := positionAt(h.space.Get, key(tableBase))
+	return base.Count == owed, err
 }
 
 // lose takes a crate out of the records that the store does not have any more, and tells its
@@ -200,7 +280,7 @@ func (o *owner) lose(ctx context.Context, id store.CrateID) error {
 	if there, err = o.kept(ctx, id, rec); err != nil || there {
 		return err
 	}
-	charge := store.Charge(rec.size)
+	charge := rec.charge()
 	if _, err := o.update(func(tx *ledger.Tx) error {
 		tx.Delete(o.key(tableCrate, id[:]...))
 		return o.count(tx, -charge, -1)

@@ -12,6 +12,8 @@ import (
 
 	"stasis/peer/wire"
 	"stasis/store"
+	"stasis/store/directory"
+	"stasis/store/ledger"
 	"stasis/store/storetest"
 )
 
@@ -244,5 +246,138 @@ func TestPositionOfOwners(t *testing.T) {
 	x.put(t, b, storetest.NewGen(1).Crate(100))
 	if after := x.status(t, a).Position; after != before {
 		t.Errorf("another's put moves the position from %v to %v", before, after)
+	}
+}
+
+// oneStat is a store that fails to tell of one crate.
+type oneStat struct {
+	store.Store
+	id  store.CrateID
+	err error
+}
+
+func (s oneStat) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, error) {
+	if id == s.id {
+		return store.CrateInfo{}, s.err
+	}
+	return s.Store.Stat(ctx, id)
+}
+
+// TestOneCrateHoldsUpNoRecount: a crate of which the store can't tell keeps a recount from no
+// other. While it is not over for that reason, nobody is listed what the store has lost, and what
+// can't be told is no shorter list; a crate whose record is damaged is damaged, and ends it.
+func TestOneCrateHoldsUpNoRecount(t *testing.T) {
+	for _, kind := range []store.Kind{store.Unavailable, store.Corrupt} {
+		x := newTurned(t)
+		x.back(t, "node")
+		x.wrap = func(s store.Store) store.Store {
+			return oneStat{s, innerCrate(x.c.id.Owner(), x.early.ID), &store.Error{Kind: kind, Op: "stat crate"}}
+		}
+		x.start()
+		c := x.client(x.c.id)
+		if page, err := c.List(context.Background(), nil); err == nil {
+			for _, k := range page.Crates {
+				if k.ID == x.late.ID {
+					t.Errorf("%v: listed is what the store has lost", kind)
+				}
+			}
+		} else if kind == store.Corrupt {
+			t.Errorf("a damaged crate hides the others: %v", err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); x.status(t, c).Crates != 1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%v: what the store has lost is not found", kind)
+			}
+		}
+		if kind == store.Corrupt {
+			x.counted(t)
+			x.stillThere(t, c)
+			if st := x.status(t, c); st.Damage != 2 { // one lost, one damaged
+				t.Errorf("the status is %+v", st)
+			}
+		} else if owes, err := x.owes(); err != nil || !owes {
+			t.Errorf("a recount of which a crate is left open is over: %v", err)
+		} else if _, err := c.List(context.Background(), nil); !errors.Is(err, store.Unavailable) {
+			t.Errorf("a list that may lack a crate: %v", err)
+		}
+		x.stop()
+		x.Host = nil
+	}
+}
+
+// TestStoreBelowPutBackAmidRecount: a store that is put back before the recount owed for another
+// reason is over moves the owners' positions as at any other time.
+func TestStoreBelowPutBackAmidRecount(t *testing.T) {
+	x := newTurned(t)
+	var stuck atomic.Bool
+	stuck.Store(true)
+	x.wrap = func(s store.Store) store.Store { return statFails{s, &stuck} }
+	// A recount is owed as the store has gone on.
+	db, err := ledger.Open(filepath.Join(x.dir, "ledger"), ledger.Small())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Space(ledger.Local).Update(func(tx *ledger.Tx) error {
+		tx.Put(key(tableBase), encodePosition(store.Position{Count: owed, Mark: storeAhead}))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x.back(t, "node")
+	x.start()
+	if at := x.status(t, x.dial(x.c.id)).Position; at.Count <= x.now.Position.Count {
+		t.Errorf("the owner is at %v, and was at %v", at, x.now.Position)
+	}
+}
+
+// TestLostCopiesAreNotCharged: what was ordered in several copies, and is lost, costs nothing.
+func TestLostCopiesAreNotCharged(t *testing.T) {
+	p := newPeer(t, 128*mib, storetest.NewClock())
+	p.stop()
+	p.wrap = func(s store.Store) store.Store { return &ordered{Store: s.(*directory.Store)} }
+	p.start()
+	id, c := p.owner(16 * mib)
+	r := store.NewReservationID()
+	if _, err := c.Reserve(bg, store.ReserveRequest{ID: r, Bytes: 8 * mib, Copies: 2}); err != nil {
+		t.Fatal(err)
+	}
+	k := storetest.NewGen(1).Crate(3 * mib)
+	if _, err := c.Put(bg, k.Put(r)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Release(bg, r), p.store.Discard(bg, store.DiscardRequest{Crate: innerCrate(id.Owner(), k.ID), Holder: id.Owner()})); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.recount(bg); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.Status(bg); err != nil || st.Used != 0 || st.Crates != 0 {
+		t.Errorf("with no crate: %+v, %v", st, err)
+	}
+	p.stop()
+	p.start()
+	if st, err := p.client(id).Status(bg); err != nil || st.Used != 0 {
+		t.Errorf("after a restart: %+v, %v", st, err)
+	}
+}
+
+// TestDamageIsToldOnce: reading a damaged crate again and again is no way to fill the log, or to
+// drive other events out of those remembered.
+func TestDamageIsToldOnce(t *testing.T) {
+	p := newPeer(t, 64*mib, storetest.NewClock())
+	id, c := p.owner(0)
+	k := storetest.NewGen(1).Crate(5000)
+	keep(t, c, k)
+	p.flip(innerCrate(id.Owner(), k.ID), 100)
+	for range 10 {
+		_, err := read(c, k.ID)
+		fails(t, "read", err, store.Corrupt)
+	}
+	events, _, _ := p.owners[id.Owner()].events.next(wire.Cursor{Incarnation: p.incarnation})
+	if st, err := c.Status(bg); err != nil || st.Damage != 1 || len(events) != 1 {
+		t.Errorf("%d events, %+v, %v", len(events), st, err)
 	}
 }

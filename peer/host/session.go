@@ -258,16 +258,32 @@ func (r *reading) Close() error {
 	return err
 }
 
-// noticed takes note of damage and gives the error on.
+// noticed takes note of damage and gives the error on. It is told, counted and logged once, and
+// then from time to time, however often the crate is read.
 func (o *owner) noticed(id store.CrateID, err error) error {
-	if errors.Is(err, store.Corrupt) {
-		o.mu.Lock()
-		o.damage++
-		o.mu.Unlock()
+	if errors.Is(err, store.Corrupt) && o.newDamage(id) {
 		o.events.add(wire.Event{Kind: wire.EventDamaged, Crate: &id})
 		o.h.log.WithFields(map[string]any{"owner": o.id.String()[:16], "crate": innerCrate(o.id, id).String()}).Error("a crate is damaged")
 	}
 	return err
+}
+
+// newDamage counts a crate as damaged; false if it was not long ago.
+func (o *owner) newDamage(id store.CrateID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at, known := o.damaged[id]
+	if known && time.Since(at) < damageAgain {
+		return false
+	}
+	if !known {
+		o.damage++
+		if len(o.damaged) >= damageKnown {
+			clear(o.damaged)
+		}
+	}
+	o.damaged[id] = time.Now()
+	return true
 }
 
 // Verify is store.Store's.
@@ -384,18 +400,29 @@ func (s *Session) List(ctx context.Context, cursor []byte) (store.Page, error) {
 		if err != nil {
 			return store.Page{}, err
 		}
+		owes, err := s.o.h.owes()
+		if err != nil {
+			return store.Page{}, err
+		}
 		var page store.Page
 		for i, p := range pairs {
 			if i == store.MaxPage {
-				last := page.Crates[i-1].ID
-				page.Next = last[:]
+				page.Next = pairs[i-1].Key[len(prefix):]
 				break
 			}
 			rec, err := decodeCrate(p.Value)
 			if err != nil {
 				return store.Page{}, err
 			}
-			page.Crates = append(page.Crates, rec.info(store.CrateID(p.Key[len(p.Key)-16:])))
+			id := store.CrateID(p.Key[len(prefix):])
+			if owes {
+				if is, err := s.o.listed(ctx, id, rec); err != nil {
+					return store.Page{}, err
+				} else if !is {
+					continue
+				}
+			}
+			page.Crates = append(page.Crates, rec.info(id))
 		}
 		return page, nil
 	})
