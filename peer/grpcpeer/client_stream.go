@@ -22,6 +22,7 @@ type transfer struct {
 	cancel context.CancelCauseFunc
 	ctx    context.Context
 	stall  *time.Timer
+	signs  wire.Signs // used by the one who receives
 }
 
 var errStalled = errors.New("nothing moved for " + wire.StallLimit.String())
@@ -82,8 +83,12 @@ func (t *transfer) receive() (*frame, error) {
 			return nil, t.fail(err)
 		}
 		t.stall.Reset(wire.StallLimit)
-		if f.kind != kindAlive {
+		if f.kind != kindAlive && (f.kind != kindData || f.in != nil) {
 			return f, nil
+		}
+		f.free()
+		if err := t.signs.Heed(); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -198,10 +203,12 @@ func (t *transfer) abort(cause error) error {
 		return cause
 	}
 	if t.SendMsg(&frame{kind: kindAbort}) == nil && t.CloseSend() == nil {
-		for {
-			if _, err := t.receive(); err != nil {
+		for range lateFrames {
+			f, err := t.receive()
+			if err != nil {
 				break // its error is about the abort, and the cause is known better here
 			}
+			f.free()
 		}
 	}
 	return cause
@@ -333,6 +340,11 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 		}
 		if e, err = wire.CheckEvent(e); err != nil {
 			return err
+		}
+		if e.Kind == wire.EventAlive {
+			if err := t.signs.Heed(); err != nil {
+				return err
+			}
 		}
 		if err := give(e); err != nil {
 			return err

@@ -81,6 +81,9 @@ const (
 	reconnectMost  = 5 * time.Second
 	// aliveEvery is how often a server that works on a crate says so.
 	aliveEvery = 5 * time.Second
+	// lateFrames is how many frames a client takes that a server had sent before it heard that
+	// the put is given up.
+	lateFrames = 16
 	// attempts is how often a put that breaks off goes on within one call, as long as each
 	// attempt brought bytes over.
 	attempts = 4

@@ -227,6 +227,7 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 	silence := time.AfterFunc(DeadAfter, func() { w.cancel(errDead) })
 	defer silence.Stop()
 	lines := bufio.NewReaderSize(resp.Body, maxEvent)
+	var signs wire.Signs
 	for {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -237,13 +238,22 @@ func (c *Client) Events(ctx context.Context, after wire.Cursor, give func(wire.E
 		}
 		w.rest()
 		silence.Stop()
-		if line = bytes.TrimSpace(line); len(line) > 0 {
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			if err := signs.Heed(); err != nil {
+				return err
+			}
+		} else {
 			var e wire.Event
 			if wire.Decode(line, &e) != nil {
 				return malformed("an event that is not its JSON: %.100q", line)
 			}
 			if e, err = wire.CheckEvent(e); err != nil {
 				return err
+			}
+			if e.Kind == wire.EventAlive {
+				if err := signs.Heed(); err != nil {
+					return err
+				}
 			}
 			if err := give(e); err != nil {
 				return err

@@ -9,6 +9,8 @@
 // Invariants:
 //
 //   - A reader takes no more than the limits of limits.go, whatever the other side sends.
+//   - Nothing that a reader passes over comes without bound: a stream with more signs of life
+//     than anybody needs is ended (Signs).
 //   - A reader ignores fields it does not know; a writer never changes the meaning of one.
 //   - A text that was read is printable and bounded, whatever the other side sent.
 //   - The kind of a store.Error is the same on both sides.

@@ -53,4 +53,8 @@ const (
 	StallLimit = 30 * time.Second
 	// EventsHeartbeat is how often a stream of events shows that it lives.
 	EventsHeartbeat = 2 * time.Second
+	// signsRate is how many signs of life a second a reader heeds in one stream, and signsBurst
+	// how many at once: while it was busy with an event, those of half an hour may have come.
+	signsRate  = 10
+	signsBurst = 1024
 )
