@@ -13,7 +13,9 @@ import (
 	"stasis/cmd/internal/control"
 	"stasis/cmd/internal/peerd"
 	"stasis/cmd/internal/statedir"
+	"stasis/cmd/internal/terminal"
 	"stasis/cmd/internal/vault"
+	"stasis/store"
 )
 
 const (
@@ -21,6 +23,8 @@ const (
 	changeLimit = 15 * time.Second
 	// changePoll is how often it is tried.
 	changePoll = 50 * time.Millisecond
+	// openLimit is how long root waits for the opening of what is another user's.
+	openLimit = 2 * time.Minute
 )
 
 // question is one request to a vault.
@@ -90,24 +94,66 @@ type service interface {
 
 // open opens the vault or the peer in this process.
 func (t target) open(ctx context.Context, q question, log logrus.FieldLogger) (service, error) {
-	// Whatever is opened here, and left by it, is its owner's: root does nothing in the name of
-	// another's settings.
-	if err := becomeOwner(t.state); err != nil {
-		return nil, err
-	}
 	if !t.peer {
 		return vault.Open(ctx, vault.Options{State: t.state, ReadOnly: q.alone == look, Log: log})
 	}
 	return peerd.Open(ctx, peerd.Options{State: t.state, Log: log})
 }
 
-func (t target) askHere(ctx context.Context, q question) (err error) {
+// askHere answers in this process.
+func (t target) askHere(ctx context.Context, q question) error {
+	// Whatever is opened here, and left by it, is its owner's: root does nothing in the name of
+	// another's settings.
+	other, err := becomeOwner(t.state)
+	if err != nil {
+		return err
+	}
+	if !other {
+		return t.answer(ctx, q, func() {})
+	}
+	return t.within(ctx, q, openLimit)
+}
+
+// within is answer for root, about what another user has chosen the paths of: his settings may
+// name what never answers, in the kernel too. So the opening is bounded, as is a quick answer,
+// and an interrupt ends the rest.
+func (t target) within(ctx context.Context, q question, limit time.Duration) error {
+	opened, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- t.answer(ctx, q, func() { close(opened) }) }() // ends with the answer; if the kernel holds that, with the process
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	interrupted := ctx.Done()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-opened:
+			opened = nil
+			if !q.quick {
+				end.Stop()
+			}
+		case <-interrupted:
+			interrupted = nil
+			end.Reset(min(limit, changeLimit)) // to close what is open
+		case <-end.C:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &store.Error{Kind: store.Unavailable, Op: "open", Subject: store.Printable(t.state, terminal.MaxLine),
+				Detail: fmt.Sprintf("it gave no answer for %s: something that its settings or its files name hangs", limit), Hint: "have its owner look"}
+		}
+	}
+}
+
+// answer opens the vault or the peer, says so, and puts the question to it.
+func (t target) answer(ctx context.Context, q question, opened func()) (err error) {
 	log := logrus.New()
 	log.SetOutput(io.Discard) // what matters comes back as errors and in the status
 	v, err := t.open(ctx, q, log)
 	if err != nil {
 		return err
 	}
+	opened()
 	defer func() {
 		// The request's own context may be over; closing has a bound of its own.
 		if closeErr := v.Close(context.WithoutCancel(ctx)); err == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/mounts"
 	"stasis/cmd/internal/peerd"
 	"stasis/cmd/internal/statedir"
 )
@@ -211,8 +211,12 @@ func defaultPeers() []string {
 	if dir, err := peerd.DefaultState(); err == nil && dir != serviceState {
 		places = append([]string{dir}, places...)
 	}
+	table, err := mounts.Read()
+	if err != nil {
+		return nil // whoever needs a peer is told to name it
+	}
 	for _, dir := range places {
-		if real, err := filepath.EvalSymlinks(dir); err == nil && statedir.IsPeer(real) {
+		if real, m, err := table.Resolve(dir); err == nil && !m.IsVault() && statedir.IsPeer(real) {
 			found = append(found, real)
 		}
 	}
@@ -220,18 +224,21 @@ func defaultPeers() []string {
 }
 
 // becomeOwner gives up root's rights for those of whom a state directory belongs to:
-// what root leaves there the daemon could not open.
-func becomeOwner(dir string) error {
-	info, err := os.Stat(dir)
+// what root leaves there the daemon could not open. other: that is another user.
+func becomeOwner(dir string) (other bool, err error) {
+	held, st, err := mounts.Hold(dir)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
+		return false, fmt.Errorf("open %s: %w", dir, err)
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
-		return nil
+	held.Close()
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		return false, fmt.Errorf("open %s: %w", dir, syscall.ENOTDIR)
+	}
+	if os.Geteuid() != 0 || st.Uid == 0 {
+		return false, nil
 	}
 	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid))); err != nil {
-		return fmt.Errorf("act as the owner of %s: %w", dir, err)
+		return true, fmt.Errorf("act as the owner of %s: %w", dir, err)
 	}
-	return nil
+	return true, nil
 }

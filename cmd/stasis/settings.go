@@ -9,9 +9,9 @@ import (
 	"stasis/cmd/internal/api"
 	"stasis/cmd/internal/config"
 	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/cmd/internal/terminal"
 	"stasis/cmd/internal/vault"
-	"stasis/peer/identity"
 )
 
 func policyCommand() *cobra.Command {
@@ -84,7 +84,7 @@ func keyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id, err := identity.Load(filepath.Join(t.state, identity.FileName))
+			id, err := statedir.Key(t.state)
 			if err != nil {
 				return err
 			}

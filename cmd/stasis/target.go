@@ -149,6 +149,10 @@ func defaultTarget(ctx context.Context, table mounts.Table) (target, error) {
 
 // allVaults are the mounted ones and those below the data home.
 func allVaults(ctx context.Context, table mounts.Table) ([]target, error) {
+	// Anybody may have several mounts that name one directory, of which his daemon would have to
+	// be asked; all together they are waited for no longer than one.
+	ctx, cancel := context.WithTimeout(ctx, control.MaxSilence)
+	defer cancel()
 	found := map[string]target{}
 	for _, m := range table.Vaults() {
 		if _, ok := found[m.Source]; !ok && ownedState(m.Source) {
@@ -182,8 +186,12 @@ func allVaults(ctx context.Context, table mounts.Table) ([]target, error) {
 
 // ownedState reports whether a mounted vault is one that this user may ask about.
 func ownedState(state string) bool {
-	_, err := os.Stat(filepath.Join(state, config.FileName))
-	return err == nil
+	held, _, err := mounts.Hold(filepath.Join(state, config.FileName))
+	if err != nil {
+		return false
+	}
+	held.Close()
+	return true
 }
 
 // kind is what the target is, in a word.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"stasis/store"
 )
 
@@ -57,8 +59,24 @@ func createExclusive(path string, text []byte) error {
 
 // Load reads the key at path. A missing one is NotFound, one that others may read
 // is Denied: whoever copied it can read the vault, so the person should know.
-func Load(path string) (Identity, error) {
-	f, err := os.Open(path)
+func Load(path string) (Identity, error) { return LoadWith(path, openKey) }
+
+// openKey opens a file of its own, not what a link leads to, and waits for nothing.
+func openKey(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, a socket
+		err = notRegular(path)
+	}
+	return f, err
+}
+
+func notRegular(path string) error {
+	return &store.Error{Kind: store.Invalid, Op: "read the key", Subject: path, Detail: "it is not a regular file"}
+}
+
+// LoadWith is Load for who opens files in a way of his own, which waits for nothing.
+func LoadWith(path string, open func(path string) (*os.File, error)) (Identity, error) {
+	f, err := open(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return Identity{}, &store.Error{Kind: store.NotFound, Op: "read the key", Subject: path,
@@ -72,7 +90,7 @@ func Load(path string) (Identity, error) {
 		return Identity{}, fmt.Errorf("read the key %s: %w", path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return Identity{}, &store.Error{Kind: store.Invalid, Op: "read the key", Subject: path, Detail: "it is not a regular file"}
+		return Identity{}, notRegular(path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return Identity{}, &store.Error{Kind: store.Denied, Op: "read the key", Subject: path,

@@ -191,3 +191,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A key that is no file of its own is refused, and not waited for: it may lie in a directory of
+// another user's.
+func TestLoadWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	pipe, link, key := filepath.Join(dir, "pipe"), filepath.Join(dir, "link"), filepath.Join(dir, "key")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(key, link), Create(key, New())); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, link, dir} {
+		done := make(chan error, 1)
+		go func() { _, err := Load(path); done <- err }()
+		select {
+		case err := <-done:
+			if !errors.Is(err, store.Invalid) {
+				t.Errorf("%s: %v", path, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s is waited for", path)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"stasis/store"
 )
@@ -111,7 +112,7 @@ func (e *Error) Error() string {
 
 // Load reads the configuration of the file at path. Faults in it are *Error.
 func Load(path string) (*Config, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +121,17 @@ func Load(path string) (*Config, error) {
 
 // LoadPeer is Load for a peer.toml.
 func LoadPeer(path string) (*Config, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
 	return ParsePeer(path, text)
 }
 
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// Read reads the text of a file, or what a link there leads to. It waits for nothing: the file may have been
+// put there by another user than the one who reads it.
+func Read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &Error{File: path, Message: "there is no such file", Hint: "is its directory a state directory?"}
@@ -136,6 +139,13 @@ func read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &Error{File: path, Message: "it is not a regular file"}
+	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration %s: %w", path, err)

@@ -230,3 +230,22 @@ func FuzzParse(f *testing.F) {
 		checkEdits(t, text, c)
 	})
 }
+
+// Settings that are a pipe are refused, and not waited for: they may be another user's.
+func TestLoadAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := Load(path); done <- err }()
+	select {
+	case err := <-done:
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a pipe is waited for")
+	}
+}

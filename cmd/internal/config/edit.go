@@ -184,7 +184,7 @@ func quote(s string) string {
 // returns, the change survives a power cut. The caller sees to it that one edit
 // runs at a time.
 func Edit(path string, change func(text []byte) ([]byte, error), meant func(*Config)) (*Config, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}

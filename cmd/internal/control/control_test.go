@@ -224,3 +224,19 @@ func TestWhoOfAnOlderDaemon(t *testing.T) {
 		t.Errorf("%+v, %v", id, err)
 	}
 }
+
+// A socket that is a link is nobody's: it may lead where another user wants to have somebody led.
+func TestSocketIsALink(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(other, SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Symlink(filepath.Join(other, SocketName), filepath.Join(dir, SocketName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Call(t.Context(), dir, "status", time.Second, nil, nil, nil); !errors.Is(err, ErrNoDaemon) {
+		t.Errorf("%v", err)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"stasis/cmd/internal/mounts"
 )
 
 // A socket's address holds 108 bytes, a state directory's path may be longer. So
@@ -45,15 +47,23 @@ func listen(dir string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// dial connects to the socket of dir, which may be another user's: not to what a link there leads
+// to. A file that is no socket is like one at which nobody listens.
 func dial(ctx context.Context, dir string) (*net.UnixConn, error) {
-	return withDir(dir, func(name string) (*net.UnixConn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "unix", name)
-		if err != nil {
-			return nil, err
-		}
-		return c.(*net.UnixConn), nil
-	})
+	held, stat, err := mounts.Hold(filepath.Join(dir, SocketName))
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, unix.ECONNREFUSED
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", mounts.Name(held))
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UnixConn), nil
 }
 
 // peer gives the credentials of the other end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +29,13 @@ func Detach(ctx context.Context, point string, lazy bool) error {
 		if lazy {
 			flags |= unix.MNT_DETACH
 		}
-		err := unix.Unmount(point, flags)
+		// Its parent is held, as a user may have put a link, or a mount, on the way to it.
+		parent, err := hold(filepath.Dir(point), false)
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", point, err)
+		}
+		defer parent.close()
+		err = unix.Unmount(filepath.Join(Name(parent.file), filepath.Base(point)), flags)
 		switch {
 		case errors.Is(err, unix.EBUSY):
 			return ErrBusy

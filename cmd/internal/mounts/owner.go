@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"stasis/peer/identity"
 )
@@ -31,11 +31,12 @@ func userOf(options string) int {
 // the user to whom the vault's key belongs, which nobody else but root can read. Where the key
 // can't be looked at, it is of the vault only if this process's user made it.
 func (t Table) tie() {
+	owners := t.keyOwners(lookLimit)
 	for i, m := range t {
 		if !m.IsVault() || m.User == 0 {
 			continue
 		}
-		owner, ok := t.keyOwner(m.Source)
+		owner, ok := owners[m.Source]
 		if !ok {
 			owner = os.Geteuid()
 		}
@@ -43,25 +44,60 @@ func (t Table) tie() {
 	}
 }
 
+// lookLimit bounds the search for the owners of keys: any user may name as his source what lies
+// on a server that has gone away.
+const lookLimit = 5 * time.Second
+
+// keyOwners gives the users to whom the keys of the state directories belong that the mounts
+// name, as far as that is seen within limit. Each is looked at by itself: one that hangs is
+// not in the way of the others.
+func (t Table) keyOwners(limit time.Duration) map[string]int {
+	type answer struct {
+		state string
+		uid   int
+		ok    bool
+	}
+	asked := map[string]bool{}
+	for _, m := range t {
+		if m.IsVault() && m.User != 0 {
+			asked[m.Source] = true
+		}
+	}
+	answers := make(chan answer, len(asked))
+	for state := range asked {
+		go func() { // ends with the look; if the kernel holds that, with the process
+			uid, ok := t.keyOwner(state)
+			answers <- answer{state, uid, ok}
+		}()
+	}
+	owners := map[string]int{}
+	end := time.After(limit)
+	for range len(asked) {
+		select {
+		case a := <-answers:
+			if a.ok {
+				owners[a.state] = a.uid
+			}
+		case <-end:
+			return owners
+		}
+	}
+	return owners
+}
+
 // keyOwner gives the user to whom the key of a state directory belongs. It does not look where
-// looking may hang: into a vault, or what another user's program serves.
+// looking may hang: into a vault, or what another user's program serves, and it follows nobody's
+// links but root's and those of this process's user.
 func (t Table) keyOwner(state string) (uid int, ok bool) {
 	if !filepath.IsAbs(state) {
 		return 0, false
 	}
-	on, _ := t.Covering(filepath.Clean(state))
-	if on.IsVault() || on.isFUSE() && on.User != 0 && on.User != os.Geteuid() {
+	r, err := walk{table: t, wary: true, keepLast: true}.to(filepath.Join(state, identity.FileName))
+	if err != nil || r.file == nil {
 		return 0, false
 	}
-	info, err := os.Lstat(filepath.Join(state, identity.FileName))
-	if err != nil {
-		return 0, false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return int(st.Uid), true
+	defer r.close()
+	return int(r.stat.Uid), true
 }
 
 // isFUSE reports whether a program serves what is mounted.

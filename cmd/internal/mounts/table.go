@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ const maxLine = 1 << 20
 
 // Mount is one line of a mount table.
 type Mount struct {
+	ID     int    // the kernel's number of it; 0 if it does not tell
 	Root   string // what of the filesystem is mounted: "/" unless it is a bind mount
 	Point  string // where
 	Type   string
@@ -35,6 +37,16 @@ type Table []Mount
 
 // Read reads the table of this process.
 func Read() (Table, error) {
+	t, err := readLines()
+	if err != nil {
+		return nil, err
+	}
+	t.tie()
+	return t, nil
+}
+
+// readLines reads it without asking whose the vaults are.
+func readLines() (Table, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read the mounts: %w", err)
@@ -44,7 +56,6 @@ func Read() (Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the mounts: %w", err)
 	}
-	t.tie()
 	return t, nil
 }
 
@@ -64,6 +75,9 @@ func parse(r io.Reader) (Table, error) {
 			continue
 		}
 		m := Mount{Device: before[2], Root: unescape(before[3]), Point: unescape(before[4]), Type: unescape(after[0]), Source: unescape(after[1]), User: nobodyKnown}
+		if id, err := strconv.Atoi(before[0]); err == nil {
+			m.ID = id
+		}
 		if len(after) > 2 && m.isFUSE() {
 			m.User = userOf(after[2])
 		}

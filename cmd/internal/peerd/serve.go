@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/mounts"
+	"stasis/cmd/internal/statedir"
 	"stasis/peer/grpcpeer"
 	"stasis/peer/guard"
 	"stasis/peer/httppeer"
@@ -133,7 +134,7 @@ func (p *Peer) served() []Served {
 	if all != nil {
 		return all
 	}
-	raw, err := os.ReadFile(filepath.Join(p.o.State, servedName))
+	raw, err := mounts.ReadFile(filepath.Join(p.o.State, servedName), statedir.MaxNote)
 	if err != nil {
 		return nil // it never ran
 	}

@@ -107,7 +107,7 @@ func (p *Peer) takeState(ctx context.Context) error {
 		return err
 	}
 	p.settings.Store(c)
-	raw, err := os.ReadFile(filepath.Join(dir, statedir.LeafName))
+	raw, err := mounts.ReadFile(filepath.Join(dir, statedir.LeafName), statedir.MaxNote)
 	if err == nil {
 		p.leaf, err = store.ParseNodeID(strings.TrimSpace(string(raw)))
 	}

@@ -77,8 +77,9 @@ func lockedBy(state string) int {
 }
 
 // holderOf gives the process that holds the lock of a file, by the kernel's list of locks: what
-// the file itself says anybody may have written who owns it. 0 if there is none, or it is of
-// another namespace.
+// the file itself says anybody may have written who owns it. The list names who took the lock,
+// who may have left it to a child and ended: his number may be another process's by now. So it
+// is asked whether that process holds the lock. 0 if none is known to.
 func holderOf(f *os.File) int {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) != nil {
@@ -95,11 +96,34 @@ func holderOf(f *os.File) int {
 		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != is {
 			continue
 		}
-		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 {
+		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 && holds(pid, is) {
 			return pid
 		}
 	}
 	return 0
+}
+
+// holds reports whether a process has a file open by which the lock is held of the file with
+// that device and inode. The kernel says so of each of its descriptors, in text: the files
+// themselves, which may be anywhere, are left alone.
+func holds(pid int, is string) bool {
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return false
+	}
+	for _, info := range infos {
+		text, err := os.ReadFile(info)
+		if err != nil {
+			continue // it was closed meanwhile
+		}
+		for line := range strings.Lines(string(text)) {
+			// lock:   1: FLOCK  ADVISORY  WRITE 2377 00:1b:5482 0 EOF
+			if fields := strings.Fields(line); len(fields) > 6 && fields[0] == "lock:" && fields[2] == "FLOCK" && fields[6] == is {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stopped reports whether the process that has a state directory will do nothing by itself, so

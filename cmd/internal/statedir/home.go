@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"stasis/cmd/internal/config"
+	"stasis/cmd/internal/mounts"
 	"stasis/store"
 )
 
@@ -48,7 +49,7 @@ const LeafName = "leaf"
 // IsPeer reports whether dir is a peer's state directory.
 func IsPeer(dir string) bool {
 	for _, name := range []string{config.PeerFileName, LeafName} {
-		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() {
+		if mounts.IsFile(filepath.Join(dir, name)) {
 			return true
 		}
 	}

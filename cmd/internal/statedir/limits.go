@@ -11,6 +11,9 @@ const (
 	endWait = 30 * time.Second
 	// lockPoll is how often it looks.
 	lockPoll = 50 * time.Millisecond
+	// MaxNote is the most of a small file of a state directory that is read, in bytes: a path
+	// or some addresses.
+	MaxNote = 64 << 10
 	// MaxLog is the size, in bytes, at which a log is rotated; the one before is kept,
 	// so that both together stay below twice as much.
 	MaxLog = 8 << 20

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stasis/cmd/internal/control"
+	"stasis/cmd/internal/mounts"
 	"stasis/store"
 )
 
@@ -61,26 +62,10 @@ func tryLock(state string) (*os.File, error) {
 	return f, nil
 }
 
-// openLock opens the lock of a state directory, which may be another user's: only a file of its own
-// will do, not what a link leads to, and nothing whose opening waits.
+// openLock opens the lock of a state directory, which may be another user's.
 func openLock(state string, flags int) (*os.File, error) {
-	path := filepath.Join(state, LockName)
-	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &store.Error{Kind: store.Invalid, Op: "use the state directory", Subject: store.Printable(state, maxShown), Detail: "its lock is no regular file"}
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return mounts.OpenFile(filepath.Join(state, LockName), flags)
 }
-
-// maxShown is the most of a path that is shown, in bytes.
-const maxShown = 512
 
 func inUse(state string, f *os.File) error {
 	e := &store.Error{Kind: store.Conflict, Op: "use the state directory", Subject: state, Detail: "it is in use"}

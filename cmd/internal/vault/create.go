@@ -134,7 +134,7 @@ func (v *Vault) makeNode(ctx context.Context, n config.Node) error {
 // content stayed behind: what lies there alone would count as lost.
 func (v *Vault) sameBodies(c *config.Config) error {
 	record := filepath.Join(v.o.State, bodiesName)
-	raw, err := os.ReadFile(record)
+	raw, err := mounts.ReadFile(record, statedir.MaxNote)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read where the bodies lie: %w", err)
 	}

@@ -101,7 +101,7 @@ func (v *Vault) backup(a api.BackupArgs) (any, error) {
 	if err := v.ledger.Backup(path); err != nil {
 		return nil, err
 	}
-	settings, err := os.ReadFile(v.settingsPath())
+	settings, err := config.Read(v.settingsPath())
 	if err == nil {
 		err = config.Write(filepath.Join(dir, config.FileName), settings)
 	}
@@ -136,7 +136,7 @@ func Restore(ctx context.Context, dir, backup string) (ledger.Restored, error) {
 	}
 	defer f.Close()
 	if !IsState(dir) && !statedir.IsPeer(dir) {
-		settings, err := os.ReadFile(filepath.Join(filepath.Dir(file), config.FileName))
+		settings, err := config.Read(filepath.Join(filepath.Dir(file), config.FileName))
 		if err != nil {
 			return none, &store.Error{Kind: store.NotFound, Op: "restore", Subject: dir, Detail: "there is no vault.toml, neither in it nor beside the backup",
 				Hint: "is it a state directory? `stasis list` shows where those of vaults are"}

@@ -39,8 +39,7 @@ func DefaultState(mountpoint string) (string, error) {
 
 // IsState reports whether dir is a vault's state directory.
 func IsState(dir string) bool {
-	info, err := os.Stat(filepath.Join(dir, config.FileName))
-	return err == nil && info.Mode().IsRegular()
+	return mounts.IsFile(filepath.Join(dir, config.FileName))
 }
 
 // usable reports whether dir is a state directory, or may become one as it is absent,
