@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,5 +64,37 @@ func TestLockNamesAnother(t *testing.T) {
 	}
 	if _, err = tryLock(dir); err == nil || !strings.Contains(err.Error(), mine) {
 		t.Error(err)
+	}
+}
+
+// The kernel's list of locks names who took a lock, also where a child has it from him and he has
+// it no more: then no process is named, as the number may be another's by now.
+func TestLockLeftToAChild(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, LockName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "600")
+	child.ExtraFiles = []*os.File{f}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Process.Kill()
+		_ = child.Wait() // its outcome is no matter
+	}()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !Locked(dir) {
+		t.Fatal("the child does not have the lock")
+	}
+	if pid := lockedBy(dir); pid != 0 {
+		t.Errorf("pid %d is named, this process is %d and has the lock no more", pid, os.Getpid())
 	}
 }
