@@ -185,13 +185,15 @@ type Store interface {
 	// Verify reads a range from the medium, checks it and proves it: BLAKE3, keyed with
 	// the nonce, over the bytes. The range is as in Open.
 	Verify(ctx context.Context, id CrateID, offset, length int64, nonce Digest) (Digest, error)
-	// Stat tells of one crate without reading it.
+	// Stat tells of one crate without reading it: of what lies there, not of what is noted.
+	// Where it can be seen without a read that the bytes are gone or too few it is Corrupt.
 	Stat(ctx context.Context, id CrateID) (CrateInfo, error)
 	// Discard gives up a crate and frees its space. Discarding what is not there
 	// succeeds. Durable when it returns.
 	Discard(ctx context.Context, r DiscardRequest) error
 	// List goes through all crates in the order of their ids, from a cursor of an earlier
-	// page, or from the start if it is nil.
+	// page, or from the start if it is nil. Crates are counted by it: one for which Stat is
+	// Corrupt is not listed. So a page may have few crates, or none, and not be the last.
 	List(ctx context.Context, cursor []byte) (Page, error)
 	// Status reads no data.
 	Status(ctx context.Context) (Status, error)

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -52,8 +53,34 @@ func TestStore(t *testing.T) {
 		inst.Damage = func(t testing.TB, id store.CrateID, offset int64) {
 			flip(t, s.f, dataOffset(t, s, id, offset))
 		}
+		inst.Lose = func(t testing.TB, id store.CrateID) {
+			// As the free page that it was before.
+			if err := s.v.writePages(make([]byte, PageSize), s.get(id).extents[0].start); err != nil {
+				t.Fatal(err)
+			}
+		}
 		return inst
 	}})
+}
+
+// A container that was cut off has the crates whose data does not lie past its end.
+func TestDataPastTheEnd(t *testing.T) {
+	_, s := newContainer(t, 16<<20, Options{})
+	if err := s.Fence(context.Background(), nil, store.NewToken(), true); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, 5000, 3<<20 + 1} {
+		k := storetest.NewGen(1).Crate(size)
+		k.ID = store.NewCrateID()
+		store1(t, s, k)
+		end := dataOffset(t, s, k.ID, int64(size)-1) + 1
+		if err := s.v.lies(s.get(k.ID), end); err != nil {
+			t.Errorf("%d bytes, all of them there: %v", size, err)
+		}
+		if err := s.v.lies(s.get(k.ID), end-1); !errors.Is(err, errShort) {
+			t.Errorf("%d bytes, the last one cut off: %v", size, err)
+		}
+	}
 }
 
 // dataOffset is where in the file a byte of a crate lies.

@@ -81,7 +81,10 @@ func encodeHeader(k *keyer, c *crate, blocks []store.Digest) (numbers []int64, r
 	return numbers, raw
 }
 
-var errHeader = errors.New("the header of the crate is damaged")
+var (
+	errHeader = errors.New("the header of the crate is damaged")
+	errShort  = errors.New("the file ends before the data of the crate does")
+)
 
 // headerFields reads the fixed fields from the first page of a header. The
 // crate's extents are not set; n is their number.
@@ -114,6 +117,35 @@ func (v *volume) headerPart(number int64, seq uint64, i, of int64, raw []byte) (
 	return p, nil
 }
 
+// names reads the first page of a crate's header, whose pages have these numbers: it must
+// name the crate.
+func (v *volume) names(c *crate, numbers []int64, raw []byte) (page, error) {
+	first, err := v.headerPart(numbers[0], c.seq, 0, int64(len(numbers)), raw)
+	if err != nil {
+		return page{}, err
+	}
+	said, n, err := headerFields(&first)
+	if err != nil || said.id != c.id || said.size != c.size || said.root != c.root || n != len(c.extents) {
+		return page{}, errHeader
+	}
+	return first, nil
+}
+
+// lies checks that a crate is where the log says, without its data: its header names it, and
+// the file, which has so many bytes, does not end before its data does.
+func (v *volume) lies(c *crate, size int64) error {
+	header, data := c.headerData()
+	left := c.size
+	for _, e := range data {
+		n := min(left, e.pages*PageSize)
+		if left -= n; e.start*PageSize+n > size {
+			return errShort
+		}
+	}
+	_, err := v.names(c, pageNumbers(header), make([]byte, PageSize))
+	return err
+}
+
 // digests reads the digests of blocks from..to (exclusive) of a crate, from
 // those pages of its header that hold them, and from the first, which must name
 // the crate.
@@ -123,13 +155,9 @@ func (v *volume) digests(c *crate, from, to int64) ([]store.Digest, error) {
 	want := make([]byte, (to-from)*store.DigestSize)
 	at := headerFixed + from*store.DigestSize
 	raw := make([]byte, PageSize)
-	first, err := v.headerPart(numbers[0], c.seq, 0, int64(len(numbers)), raw)
+	first, err := v.names(c, numbers, raw)
 	if err != nil {
 		return nil, err
-	}
-	said, n, err := headerFields(&first)
-	if err != nil || said.id != c.id || said.size != c.size || said.root != c.root || n != len(c.extents) {
-		return nil, errHeader
 	}
 	for done := int64(0); done < int64(len(want)); {
 		i, off := (at+done)/payloadSize, (at+done)%payloadSize

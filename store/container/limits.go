@@ -77,6 +77,14 @@ const (
 	// began to end by itself.
 	hangGrace = 2 * time.Second
 
+	// lookers is how many headers are read at once for a listing, and lookPart how many before
+	// it is looked at the clock: a page ends after listFor, with what was looked for until
+	// then. On a disk that must seek for each a whole page may take longer than who asks for
+	// it waits.
+	lookers  = 16
+	lookPart = 128
+	listFor  = 2 * time.Second
+
 	// digestWindow is how many digests a reader holds: 256 MiB of a crate.
 	digestWindow = 256
 )

@@ -61,6 +61,47 @@ func BenchmarkPut(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "crates/s")
 }
 
+// BenchmarkList goes through 100,000 crates.
+func BenchmarkList(b *testing.B) {
+	s := benchStore(b)
+	ctx := context.Background()
+	const n, batch = 100_000, 250
+	g := storetest.NewGen(1)
+	r := store.NewReservationID()
+	if _, err := s.Reserve(ctx, store.ReserveRequest{ID: r, Bytes: n * store.Charge(100)}); err != nil {
+		b.Skip(err)
+	}
+	for range n / batch {
+		rs := make([]store.PutRequest, batch)
+		for i := range rs {
+			c := g.Crate(100)
+			c.ID = store.NewCrateID()
+			rs[i] = c.Put(r)
+		}
+		for _, res := range s.PutBatch(ctx, rs) {
+			if res.Err != nil {
+				b.Fatal(res.Err)
+			}
+		}
+	}
+	for b.Loop() {
+		listed := 0
+		for cursor := []byte(nil); ; {
+			page, err := s.List(ctx, cursor)
+			if err != nil {
+				b.Fatal(err)
+			}
+			listed += len(page.Crates)
+			if cursor = page.Next; cursor == nil {
+				break
+			}
+		}
+		if listed != n {
+			b.Fatalf("%d crates are listed", listed)
+		}
+	}
+}
+
 func benchStore(b *testing.B) *Store {
 	dir := os.Getenv("STASIS_BENCH_DIR")
 	if dir == "" {

@@ -18,6 +18,9 @@
 //   - A crate is there if and only if the index says so. Its file had its data, its name
 //     and its directory synced before the index was told, and the index was synced before
 //     the crate was acknowledged.
+//   - The index alone is no word on what is there: a copy that was made of a running store, or
+//     a disk that was repaired, has an index that is ahead of the files. What is counted by
+//     (Stat, List, the receipt of a repeat) is a crate whose file lies there with its size.
 //   - Each file below crates/ stands in the index, as a crate, in an intent or under a
 //     mark, at every moment and after any crash: none is leaked, and an Open need not look
 //     for them. It reads no data.

@@ -91,6 +91,32 @@ func (x *index) find(id store.CrateID) (rec record, ok bool, err error) {
 	return rec, err == nil, err
 }
 
+// page gives the crates after an id, from the start if it is nil, as many as a page holds;
+// more says that there are others.
+func (x *index) page(after []byte) (recs []record, more bool, err error) {
+	from := []byte{keyCrate}
+	if after != nil {
+		from = append(key(keyCrate, after), 0)
+	}
+	ps, err := x.space.Scan(from, []byte{keyCrate + 1}, store.MaxPage+1)
+	if err != nil {
+		return nil, false, err
+	}
+	if more = len(ps) > store.MaxPage; more {
+		ps = ps[:store.MaxPage]
+	}
+	recs = make([]record, len(ps))
+	for i, p := range ps {
+		if err := wrongKey(p.Key[1:]); err != nil {
+			return nil, false, err
+		}
+		if recs[i], err = parseRecord(store.CrateID(p.Key[1:]), p.Value); err != nil {
+			return nil, false, err
+		}
+	}
+	return recs, more, nil
+}
+
 // lookup gives all that is known of an id, for who is about to change it and has
 // its lock.
 func (x *index) lookup(id store.CrateID) (k known, err error) {

@@ -35,6 +35,14 @@ const (
 	wholeSyncFrom   = 8
 	maxForeignDirty = 64 << 20
 
+	// lookers is how many files are looked for at once, and lookPart how many before it is
+	// looked at the clock: a page of a listing ends after listFor, with what was looked for
+	// until then. On a disk that must seek for each a whole page may take longer than who
+	// asks for it waits.
+	lookers  = 16
+	lookPart = 128
+	listFor  = 2 * time.Second
+
 	// preallocateFrom is the size in bytes from which a file's space is allocated before
 	// it is written.
 	preallocateFrom = 8 << 20

@@ -76,6 +76,17 @@ func factory(dir string) storetest.Factory {
 			return in.Store
 		}
 		in.Damage = func(t testing.TB, id store.CrateID, offset int64) { flip(t, crateFile(root, id), offset) }
+		in.Lose = func(t testing.TB, id store.CrateID) {
+			var err error
+			if path := crateFile(root, id); id[15]%2 == 0 {
+				err = os.Remove(path)
+			} else {
+				err = os.Truncate(path, 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
 		return in
 	}}
 }

@@ -112,7 +112,18 @@ func openAt(d *os.File, name string, flags int, mode uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-func (t *tree) shard(id store.CrateID) (*os.File, error) {
+// shard gives the directory of a crate's file, and makes it where there is none.
+func (t *tree) shard(id store.CrateID) (*os.File, error) { return t.shardBy(id, t.dir) }
+
+// shardThere gives the directory of a crate's file, to look into it. fs.ErrNotExist if there
+// is none: who only reads makes none.
+func (t *tree) shardThere(id store.CrateID) (*os.File, error) {
+	return t.shardBy(id, func(parent *os.File, name string) (*os.File, error) {
+		return openAt(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	})
+}
+
+func (t *tree) shardBy(id store.CrateID, open func(parent *os.File, name string) (*os.File, error)) (*os.File, error) {
 	i := shardOf(id)
 	t.mu.Lock()
 	d := t.shards[i]
@@ -121,7 +132,7 @@ func (t *tree) shard(id store.CrateID) (*os.File, error) {
 		return d, nil
 	}
 	// Opened without the lock: on a share it may hang, and others should not.
-	d, err := t.dir(t.crates, shardName(i))
+	d, err := open(t.crates, shardName(i))
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +184,7 @@ func renameAt(from *os.File, name string, to *os.File, as string) error {
 
 // open opens a crate's file for reading.
 func (t *tree) open(id store.CrateID, form store.Form) (*os.File, error) {
-	d, err := t.shard(id)
+	d, err := t.shardThere(id)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +214,10 @@ func removeAt(d *os.File, name string) error {
 
 // size tells a crate's file's size; ok is false if there is no such file.
 func (t *tree) size(id store.CrateID, form store.Form) (size int64, ok bool, err error) {
-	d, err := t.shard(id)
+	d, err := t.shardThere(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
 	if err != nil {
 		return 0, false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"testing/iotest"
 
 	"github.com/zeebo/blake3"
@@ -327,4 +328,70 @@ func testDamage(e *env) {
 	}
 	e.put(e.reserve(c.Charge()), c)
 	e.has(c)
+}
+
+// testLost: what is told of a crate, and counted by it, is what lies there and not what the
+// store notes.
+func testLost(e *env) {
+	if e.inst.Lose == nil {
+		e.Skip("the test has no way to take a crate out of this store")
+	}
+	n := 40
+	if _, ok := e.s.(store.Batcher); ok {
+		n = 2*store.MaxPage + 40
+	}
+	r := e.reserve(int64(n) * store.Charge(100))
+	cs, reqs := make([]Crate, n), make([]store.PutRequest, n)
+	for i := range cs {
+		cs[i] = e.Crate(100)
+		reqs[i] = cs[i].Put(r)
+	}
+	e.putAll(reqs)
+	was := e.account()
+	slices.SortFunc(cs, func(a, b Crate) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	lost := append(slices.Clone(cs[5:n/2+5]), cs[n-1]) // a whole page, among others
+	for _, c := range lost {
+		e.inst.Lose(e, c.ID)
+	}
+	check := func() {
+		e.Helper()
+		there := e.list()
+		if len(there) != n-len(lost) {
+			e.Errorf("%d crates are listed, %d of %d are there", len(there), n-len(lost), n)
+		}
+		for _, c := range []Crate{lost[0], lost[len(lost)/2], lost[len(lost)-1]} {
+			_, err := e.s.Stat(e.ctx, c.ID)
+			e.fails(err, store.Corrupt)
+			_, err = e.read(c.ID, 0, -1)
+			e.fails(err, store.Corrupt)
+			_, err = e.s.Put(e.ctx, c.Put(r))
+			e.fails(err, store.Corrupt)
+			if slices.ContainsFunc(there, func(i store.CrateInfo) bool { return i.ID == c.ID }) {
+				e.Error("a crate is listed of which nothing is there")
+			}
+		}
+		if _, err := e.s.Stat(e.ctx, cs[0].ID); err != nil {
+			e.Errorf("a crate beside those that are lost: %v", err)
+		}
+		if e.status().Damage == 0 {
+			e.Error("the status does not tell of the damage")
+		}
+	}
+	check()
+	if e.inst.Reopen != nil {
+		e.reopen()
+		check()
+	}
+	e.unchanged(was) // it is the owner who gives a crate up
+	for _, c := range lost {
+		if err := e.s.Discard(e.ctx, store.DiscardRequest{Crate: c.ID}); err != nil {
+			e.Fatal(err)
+		}
+	}
+	back := lost[0]
+	e.put(e.reserve(back.Charge()), back)
+	e.has(back)
+	if there := e.list(); len(there) != n-len(lost)+1 {
+		e.Errorf("%d crates are listed, %d are there", len(there), n-len(lost)+1)
+	}
 }

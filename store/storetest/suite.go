@@ -37,6 +37,9 @@ type Instance struct {
 	Path string
 	// Damage flips a bit of a stored byte, behind the store's back.
 	Damage func(t testing.TB, crate store.CrateID, offset int64)
+	// Lose takes the bytes of a crate away behind the store's back, as a copy of the store lacks
+	// them that was made while it was in use: what the store notes of the crate stays.
+	Lose func(t testing.TB, crate store.CrateID)
 	// AdoptDir is a directory from which the store adopts files.
 	AdoptDir string
 	// Leaves is on how many leaves the store keeps each crate; 0 means 1.
@@ -87,6 +90,7 @@ func Run(t *testing.T, f Factory) {
 		{"SameCrateAtOnce", testSameCrateAtOnce},
 		{"Concurrent", testConcurrent},
 		{"Damage", testDamage},
+		{"Lost", testLost},
 		{"Close", testClose},
 		{"Batch", testBatch},
 		{"Adopt", testAdopt},
