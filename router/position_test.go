@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,6 +83,47 @@ func TestPutBack(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		})
+	}
+}
+
+// What is put back was copied while the node was in use, the files of its crates first and its index
+// after them: the index has crates without files. They do not count, and are made again.
+func TestPutBackInParts(t *testing.T) {
+	g := newRig(t)
+	a, b := g.disk("a"), g.disk("b")
+	g.startWith(a, b)
+	first, _ := g.add(two, 4096, 300<<10)
+	g.waitCopies(2, first...)
+	g.settledPositions()
+	path, kept, later := filepath.Join(g.dir, "b"), filepath.Join(g.dir, "kept"), filepath.Join(g.dir, "later")
+	copyTree(t, path, kept)
+	amid, _ := g.add(two, 4096, 300<<10)
+	g.waitCopies(2, amid...)
+	copyTree(t, path, later)
+	if err := os.RemoveAll(filepath.Join(later, "crates")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(kept, "crates"), filepath.Join(later, "crates")); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := g.add(two, 4096)
+	g.waitCopies(2, after...)
+	all := slices.Concat(first, amid, after)
+	for _, c := range all {
+		g.bodies.drop(c.ID)
+	}
+	g.stop()
+	copyTree(t, later, path)
+	g.startWith(a, b)
+	g.settledPositions()
+	g.waitCopies(2, all...)
+	g.until("they are there", func() bool { return g.leak() == nil })
+	g.stop()
+	g.startWith(b) // the other is gone
+	for _, c := range all {
+		if err := g.read(c); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -217,14 +217,14 @@ func (o *owner) recount(ctx context.Context, open *unanswered) error {
 	}
 }
 
-// recountOne looks for one crate. One whose record is damaged, in the store or here, is there and
+// recountOne looks for one crate. One whose record is damaged is there and
 // damaged: its owner is told, and there is nothing to be looked for again.
 func (o *owner) recountOne(ctx context.Context, p ledger.Pair) error {
 	id := store.CrateID(p.Key[len(p.Key)-len(store.CrateID{}):])
 	rec, err := decodeCrate(p.Value)
 	there := true
 	if err == nil {
-		there, err = o.kept(ctx, id, rec)
+		there, _, err = o.kept(ctx, id, rec)
 	}
 	if err == nil && !there {
 		err = o.lose(ctx, id)
@@ -236,25 +236,23 @@ func (o *owner) recountOne(ctx context.Context, p ledger.Pair) error {
 	return err
 }
 
-// kept reports whether the store has a crate as it is recorded.
-func (o *owner) kept(ctx context.Context, id store.CrateID, rec crateRecord) (bool, error) {
+// kept reports whether the store has a crate as it is recorded; noted says that it has not, and
+// still keeps a note of it.
+func (o *owner) kept(ctx context.Context, id store.CrateID, rec crateRecord) (there, noted bool, err error) {
 	info, err := o.h.store.Stat(ctx, innerCrate(o.id, id))
-	if errors.Is(err, store.NotFound) {
-		return false, nil
+	switch {
+	case errors.Is(err, store.NotFound):
+		return false, false, nil
+	case errors.Is(err, store.Corrupt):
+		return false, true, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return info == rec.info(info.ID), nil
+	return info == rec.info(info.ID), false, err
 }
 
 // listed reports whether a crate that is recorded is to be listed while a recount is owed: the
-// store is asked, as the records may have what it has lost. One that is damaged there is listed.
+// store is asked, as the records may have what it has lost.
 func (o *owner) listed(ctx context.Context, id store.CrateID, rec crateRecord) (bool, error) {
-	there, err := o.kept(ctx, id, rec)
-	if errors.Is(err, store.Corrupt) {
-		return true, nil
-	}
+	there, _, err := o.kept(ctx, id, rec)
 	return there, err
 }
 
@@ -277,8 +275,15 @@ func (o *owner) lose(ctx context.Context, id store.CrateID) error {
 	if err != nil || !there {
 		return err
 	}
-	if there, err = o.kept(ctx, id, rec); err != nil || there {
+	there, noted, err := o.kept(ctx, id, rec)
+	if err != nil || there {
 		return err
+	}
+	if noted { // it would be in the way when the crate is put again
+		err = o.h.store.Discard(ctx, store.DiscardRequest{Crate: innerCrate(o.id, id), Holder: o.id})
+		if err != nil {
+			return err
+		}
 	}
 	charge := rec.charge()
 	if _, err := o.update(func(tx *ledger.Tx) error {

@@ -176,6 +176,38 @@ func TestStoreBelowPutBack(t *testing.T) {
 	}
 }
 
+// TestStoreBelowPutBackInParts: what is put back was copied from a store in use, the files of its
+// crates first and its index after them. What the index has and the files lack is lost.
+func TestStoreBelowPutBackInParts(t *testing.T) {
+	x := newTurned(t)
+	late := filepath.Join(x.dir+".copy", "late")
+	run(t, "cp", "-a", filepath.Join(x.dir, "node"), late)
+	x.start()
+	c := x.client(x.c.id)
+	x.put(t, c, storetest.NewGen(8).Crate(100))
+	x.now = x.status(t, c)
+	x.stop()
+	node := filepath.Join(x.dir+".copy", "node")
+	for _, name := range []string{"index", "stasis.position"} {
+		if err := os.RemoveAll(filepath.Join(node, name)); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "cp", "-a", filepath.Join(late, name), node)
+	}
+	x.back(t, "node")
+	x.start()
+	c = x.client(x.c.id)
+	x.counted(t)
+	x.stillThere(t, c)
+	if st := x.status(t, c); st.Crates != 1 || st.Used != x.early.Charge() || st.Position.Count <= x.now.Position.Count {
+		t.Errorf("the status is %+v", st)
+	}
+	x.put(t, c, x.late)
+	if _, err := c.Stat(context.Background(), x.late.ID); err != nil {
+		t.Errorf("put again: %v", err)
+	}
+}
+
 // stillThere checks that the early crate, and no other, is listed.
 func (x *turned) stillThere(t *testing.T, c *client) {
 	t.Helper()

@@ -316,7 +316,7 @@ func (s *Session) Stat(ctx context.Context, id store.CrateID) (store.CrateInfo, 
 		defer done()
 		info, err := s.o.h.store.Stat(ctx, innerCrate(s.o.id, id))
 		info.ID = id
-		return info, err
+		return info, s.o.noticed(id, err)
 	})
 }
 

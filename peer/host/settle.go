@@ -67,7 +67,7 @@ func (o *owner) settleLocked(ctx context.Context, id store.CrateID) error {
 		u, _ := o.unclear(id)
 		info, err := o.h.store.Stat(ctx, innerCrate(o.id, id))
 		switch {
-		case err == nil && u.unwanted:
+		case err == nil && u.unwanted, errors.Is(err, store.Corrupt): // noted there, and its bytes are not
 			if err = o.h.store.Discard(ctx, store.DiscardRequest{Crate: innerCrate(o.id, id), Holder: o.id}); err == nil {
 				err = o.forget(id)
 			}
