@@ -237,22 +237,28 @@ func (o *owner) recountOne(ctx context.Context, p ledger.Pair) error {
 }
 
 // kept reports whether the store has a crate as it is recorded; noted says that it has not, and
-// still keeps a note of it.
+// still keeps a note of it. Corrupt if what is damaged is the note alone: the bytes are there.
 func (o *owner) kept(ctx context.Context, id store.CrateID, rec crateRecord) (there, noted bool, err error) {
 	info, err := o.h.store.Stat(ctx, innerCrate(o.id, id))
 	switch {
 	case errors.Is(err, store.NotFound):
 		return false, false, nil
 	case errors.Is(err, store.Corrupt):
+		if _, e := o.h.store.Verify(ctx, innerCrate(o.id, id), 0, -1, store.Digest{}); e == nil {
+			return true, false, err
+		}
 		return false, true, nil
 	}
 	return info == rec.info(info.ID), false, err
 }
 
 // listed reports whether a crate that is recorded is to be listed while a recount is owed: the
-// store is asked, as the records may have what it has lost.
+// store is asked, as the records may have what it has lost. One that is damaged there is listed.
 func (o *owner) listed(ctx context.Context, id store.CrateID, rec crateRecord) (bool, error) {
 	there, _, err := o.kept(ctx, id, rec)
+	if errors.Is(err, store.Corrupt) {
+		return true, nil
+	}
 	return there, err
 }
 
