@@ -123,7 +123,7 @@ func (c *checker) name(ino names.Ino) string {
 
 // files goes through the namespace: each extent must name a crate that is somewhere.
 func (c *checker) files(ctx context.Context) error {
-	return c.s.walk(ctx, names.Root, "/", func(path string, in names.Inode) error {
+	return c.s.walk(ctx, names.Root, "/", func(at *place, in names.Inode) error {
 		if !in.IsRegular() || in.List == 0 {
 			return nil
 		}
@@ -134,7 +134,7 @@ func (c *checker) files(ctx context.Context) error {
 		if now, err := c.s.tree.Get(in.Ino); errors.Is(err, syscall.ENOENT) || err == nil && now.List != in.List {
 			return nil // it was replaced while it was looked at
 		}
-		return c.problem("%s: %s", path, lost)
+		return c.problem("%s: %s", at, lost)
 	})
 }
 

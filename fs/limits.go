@@ -77,6 +77,13 @@ const (
 	anyCopies = 1 << 16
 	// extentsPerScan is how many extents one scan of the ledger gives.
 	extentsPerScan = 64
+	// walkPages is of how many directories above the one that a walk is in it keeps what it has
+	// read ahead. Of others it reads that again, so that a deep tree costs memory for its
+	// depth and not for what lies beside each step down.
+	walkPages = 64
+	// maxPath is the most that is told of a path, in bytes: what the commands take of a text.
+	// A program can use paths of up to 4,096 bytes.
+	maxPath = 64 << 10
 	// readRetries is how often a read starts anew because the content was switched
 	// under it.
 	readRetries = 4

@@ -262,46 +262,6 @@ func (s *FS) FsyncDir(ctx context.Context) error {
 	return s.db.Sync(ctx, s.db.Position())
 }
 
-// walk runs fn over dir and everything below it, directories before what is in them.
-// What is made, moved or removed meanwhile may be seen or not.
-func (s *FS) walk(ctx context.Context, ino names.Ino, path string, fn func(path string, in names.Inode) error) error {
-	in, err := s.tree.Get(ino)
-	if err == syscall.ENOENT {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := fn(path, in); err != nil || !in.IsDir() {
-		return err
-	}
-	if path == "/" {
-		path = ""
-	}
-	last := s.tree.LastCookie()
-	for cookie := uint64(0); ; {
-		es, err := s.tree.ReadDir(ino, cookie, extentsPerScan)
-		if err == syscall.ENOENT || err == nil && len(es) == 0 {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range es {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if e.Cookie > last {
-				return nil
-			}
-			if err := s.walk(ctx, e.Ino, path+"/"+e.Name, fn); err != nil {
-				return err
-			}
-			cookie = e.Cookie
-		}
-	}
-}
-
 // find gives the inode of a path from the vault's root. Symlinks are not followed.
 func (s *FS) find(path string) (names.Inode, error) {
 	in, err := s.tree.Get(names.Root)

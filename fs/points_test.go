@@ -343,7 +343,7 @@ func mixture(have, before, after []byte) bool {
 func (v *pointVault) content() map[string][]byte {
 	v.t.Helper()
 	all := make(map[string][]byte)
-	err := v.walk(v.t.Context(), names.Root, "", func(path string, in names.Inode) error {
+	err := v.walk(v.t.Context(), names.Root, "", func(at *place, in names.Inode) error {
 		if !in.IsRegular() {
 			return nil
 		}
@@ -358,9 +358,9 @@ func (v *pointVault) content() map[string][]byte {
 		}
 		p := make([]byte, a.Size)
 		if n, err := h.ReadAt(v.t.Context(), p, 0); err != nil || int64(n) != a.Size {
-			return fmt.Errorf("read %s: %d of %d bytes, %w", path, n, a.Size, err)
+			return fmt.Errorf("read %s: %d of %d bytes, %w", at, n, a.Size, err)
 		}
-		all[strings.TrimPrefix(path, "/")] = p
+		all[strings.TrimPrefix(at.String(), "/")] = p
 		return nil
 	})
 	must(v.t, err)
@@ -417,7 +417,7 @@ func (v *pointVault) rested() {
 	t := v.t
 	t.Helper()
 	live := make(map[store.CrateID]int)
-	err := v.walk(t.Context(), names.Root, "", func(path string, in names.Inode) error {
+	err := v.walk(t.Context(), names.Root, "", func(at *place, in names.Inode) error {
 		if !in.IsRegular() {
 			return nil
 		}
@@ -426,7 +426,7 @@ func (v *pointVault) rested() {
 			return err
 		}
 		if s.State != Durable || s.Copies < v.policy.Copies {
-			t.Errorf("%s is %+v", path, s)
+			t.Errorf("%s is %+v", at, s)
 		}
 		return v.eachCrate(in.List, func(c store.CrateID) error { live[c]++; return nil })
 	})

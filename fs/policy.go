@@ -203,7 +203,7 @@ func (s *FS) reviewLoop() {
 }
 
 func (s *FS) reviewTree(top names.Ino, note []byte) error {
-	err := s.walk(s.ctx, top, "", func(_ string, in names.Inode) error {
+	err := s.walk(s.ctx, top, "", func(_ *place, in names.Inode) error {
 		if !in.IsRegular() || in.List == 0 {
 			return nil
 		}

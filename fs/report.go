@@ -95,7 +95,7 @@ func (s *FS) Find(ctx context.Context, dir string, states []string, report func(
 	}
 	found := int64(0)
 	clean := "/" + strings.Join(slices.Collect(components(dir)), "/")
-	err = s.walk(ctx, top.Ino, clean, func(path string, in names.Inode) error {
+	err = s.walk(ctx, top.Ino, clean, func(at *place, in names.Inode) error {
 		if !in.IsRegular() {
 			return nil
 		}
@@ -110,7 +110,7 @@ func (s *FS) Find(ctx context.Context, dir string, states []string, report func(
 			return nil
 		}
 		found++
-		return report(path, c.State.String(), c.Reason)
+		return report(at.String(), c.State.String(), c.Reason)
 	})
 	return found, err
 }

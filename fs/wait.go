@@ -39,7 +39,7 @@ type WaitOutcome struct {
 // Wait commits what is open below some paths and waits until that content has its
 // copies. What it says survives a power cut. An outcome other than Reached is no error.
 func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
-	w := &waiter{s: s, r: r, left: make(map[names.Ino]string), asked: make(map[names.Ino]bool), busy: make(map[names.Ino]bool)}
+	w := &waiter{s: s, r: r, left: make(map[names.Ino]*place), asked: make(map[names.Ino]bool), busy: make(map[names.Ino]bool)}
 	var out WaitOutcome
 	var err error
 	for doubts := uint64(0); ; {
@@ -61,7 +61,7 @@ func (s *FS) Wait(ctx context.Context, r WaitRequest) (WaitOutcome, error) {
 type waiter struct {
 	s     *FS
 	r     WaitRequest
-	left  map[names.Ino]string // files without their copies yet, with a path of each
+	left  map[names.Ino]*place // files without their copies yet, with where each was found
 	asked map[names.Ino]bool   // files for whose copies the router was asked again
 	busy  map[names.Ino]bool   // of left, those that could not be cut into crates yet for their writers
 }
@@ -76,11 +76,11 @@ func (w *waiter) run(ctx context.Context) (WaitOutcome, error) {
 		if err != nil {
 			return WaitOutcome{}, fmt.Errorf("find %s: %w", path, err)
 		}
-		err = s.walk(ctx, in.Ino, path, func(path string, in names.Inode) error {
+		err = s.walk(ctx, in.Ino, path, func(at *place, in names.Inode) error {
 			if !in.IsRegular() {
 				return nil
 			}
-			if out, err := w.settle(ctx, path, in.Ino); err != nil || out != "" {
+			if out, err := w.settle(ctx, at, in.Ino); err != nil || out != "" {
 				return errors.Join(err, impossible(out))
 			}
 			return nil
@@ -101,7 +101,7 @@ type impossible string
 
 func (e impossible) Error() string { return string(e) }
 
-func (w *waiter) settle(ctx context.Context, path string, ino names.Ino) (no string, err error) {
+func (w *waiter) settle(ctx context.Context, at *place, ino names.Ino) (no string, err error) {
 	if f := w.s.pinned(ino); f != nil {
 		err := w.s.seal(ctx, f)
 		w.s.unpin(f)
@@ -109,23 +109,23 @@ func (w *waiter) settle(ctx context.Context, path string, ino names.Ino) (no str
 		case gone(err):
 			return "", nil
 		case isSpace(err), errors.As(err, new(*lostError)):
-			return fmt.Sprintf("%s: %v", path, err), nil
+			return fmt.Sprintf("%s: %v", at, err), nil
 		case errors.Is(err, errBusy):
-			w.left[ino], w.busy[ino] = path, true
+			w.left[ino], w.busy[ino] = at, true
 			return "", nil
 		case err != nil:
 			return "", err
 		}
 	}
-	return w.look(ctx, path, ino)
+	return w.look(ctx, at, ino)
 }
 
 // look notes whether a file has its copies, and says why it can't have them.
-func (w *waiter) look(ctx context.Context, path string, ino names.Ino) (no string, err error) {
+func (w *waiter) look(ctx context.Context, at *place, ino names.Ino) (no string, err error) {
 	if len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0 {
 		// Its last receipt is awaited; whether it can come is looked at with the others.
-		w.left[ino] = path
-		return w.stuck(ctx, path, ino)
+		w.left[ino] = at
+		return w.stuck(ctx, at, ino)
 	}
 	h, err := w.s.examine(ino)
 	if gone(err) {
@@ -143,14 +143,14 @@ func (w *waiter) look(ctx context.Context, path string, ino names.Ino) (no strin
 		delete(w.left, ino)
 		return "", nil
 	}
-	w.left[ino] = path
-	return w.stuck(ctx, path, ino)
+	w.left[ino] = at
+	return w.stuck(ctx, at, ino)
 }
 
 // stuck says why a file can't get its copies as things are; empty if it can. Nodes and
 // policies may have changed just now: the router is asked once more before the answer is no.
-func (w *waiter) stuck(ctx context.Context, path string, ino names.Ino) (string, error) {
-	no, err := w.lacking(path, ino)
+func (w *waiter) stuck(ctx context.Context, at *place, ino names.Ino) (string, error) {
+	no, err := w.lacking(at, ino)
 	if no == "" || err != nil || w.asked[ino] {
 		return no, err
 	}
@@ -159,12 +159,12 @@ func (w *waiter) stuck(ctx context.Context, path string, ino names.Ino) (string,
 		w.s.router.Knock(ctx)
 	}
 	w.s.reconsider(ctx, ino)
-	return w.lacking(path, ino)
+	return w.lacking(at, ino)
 }
 
 // lacking says why the copies that a file has and is to get are too few; empty if they
 // are not.
-func (w *waiter) lacking(path string, ino names.Ino) (string, error) {
+func (w *waiter) lacking(at *place, ino names.Ino) (string, error) {
 	s := w.s
 	in, err := s.tree.Get(ino)
 	if gone(err) {
@@ -202,7 +202,7 @@ func (w *waiter) lacking(path string, ino names.Ino) (string, error) {
 		if can >= want {
 			return nil
 		}
-		why = fmt.Sprintf("%s has %s and can get %d of the %d as things are", path, copiesText(m.Copies()), can, want)
+		why = fmt.Sprintf("%s has %s and can get %d of the %d as things are", at, copiesText(m.Copies()), can, want)
 		if lacking != "" {
 			why += ": node " + lacking
 		} else if a, ok, err := s.attention(ino); err != nil {
@@ -243,18 +243,18 @@ func (s *FS) awayNodes() map[store.NodeID]string {
 func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 	for {
 		next := w.s.changed.next()
-		for ino, path := range maps.Clone(w.left) {
+		for ino, at := range maps.Clone(w.left) {
 			var no string
 			var err error
 			switch {
 			case w.busy[ino]:
 				delete(w.busy, ino)
 				delete(w.left, ino)
-				no, err = w.settle(ctx, path, ino)
+				no, err = w.settle(ctx, at, ino)
 			case len(w.s.waiting.of(ino)) > 0 && w.r.Copies == 0:
 				continue
 			default:
-				no, err = w.look(ctx, path, ino)
+				no, err = w.look(ctx, at, ino)
 			}
 			if err != nil {
 				return WaitOutcome{}, err
@@ -273,11 +273,11 @@ func (w *waiter) watch(ctx context.Context) (WaitOutcome, error) {
 			return WaitOutcome{}, err
 		}
 		// A node that goes away meanwhile makes the copies unreachable.
-		for ino, path := range w.left {
+		for ino, at := range w.left {
 			if w.busy[ino] {
 				continue
 			}
-			if no, err := w.stuck(ctx, path, ino); err != nil || no != "" {
+			if no, err := w.stuck(ctx, at, ino); err != nil || no != "" {
 				return WaitOutcome{Impossible, no}, err
 			}
 			break
@@ -305,11 +305,11 @@ func (s *FS) pendingBytes() int64 { return s.router.Pending().Bytes }
 
 // still says what a wait that ran out of time was waiting for.
 func (w *waiter) still() string {
-	for _, path := range w.left {
+	for _, at := range w.left {
 		if len(w.left) == 1 {
-			return path + " does not have its copies yet"
+			return at.String() + " does not have its copies yet"
 		}
-		return fmt.Sprintf("%d files do not have their copies yet, among them %s", len(w.left), path)
+		return fmt.Sprintf("%d files do not have their copies yet, among them %s", len(w.left), at)
 	}
 	return "content is still being written to disk"
 }

@@ -24,6 +24,10 @@ const (
 	// the namespace for damaged.
 	MaxDepth = 1 << 20
 
+	// inheritanceMost is of how many directories it is remembered where their policy is set, in
+	// 16 bytes each.
+	inheritanceMost = 1 << 16
+
 	// allocationBlock is how many numbers are taken from the ledger at once. A crash
 	// skips what is left of a block.
 	allocationBlock = 4096

@@ -58,6 +58,7 @@ func (t *Tree) Remove(ino Ino, with func(*ledger.Tx, Inode) error) (ledger.Posit
 			return nil
 		})
 		if err != nil || !more {
+			t.inherits.gone(ino)
 			return pos, err
 		}
 	}

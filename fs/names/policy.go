@@ -25,6 +25,7 @@ func (t *Tree) SetPolicy(ino Ino, policy []byte, with func(tx *ledger.Tx)) (ledg
 	if len(policy) > MaxPolicy {
 		return 0, syscall.E2BIG
 	}
+	defer t.inherits.forget()
 	return t.update(func(o *op) error {
 		if _, err := o.load(ino); err != nil {
 			return err
@@ -47,27 +48,57 @@ func (t *Tree) SetPolicy(ino Ino, policy []byte, with func(tx *ledger.Tx)) (ledg
 // last, and from the root if that directory was removed.
 func (t *Tree) EffectivePolicy(ino Ino) (policy []byte, from Ino, err error) {
 	for range MaxDepth {
-		p, ok, err := t.Policy(ino)
-		if err != nil {
+		if from, err = t.policySource(ino); err != nil || from == 0 {
 			return nil, 0, err
+		}
+		p, ok, err := t.Policy(from)
+		if ok || err != nil {
+			return p, from, err
+		}
+		// It was taken away just now, and is forgotten when that call returns.
+		t.inherits.forget()
+	}
+	return nil, 0, corrupt("policy", uint64(ino), "it comes and goes")
+}
+
+// policySource gives the inode on which the policy in force for another is set; 0: none is.
+func (t *Tree) policySource(ino Ino) (from Ino, err error) {
+	age := t.inherits.now()
+	var passed []Ino // directories on the way, that inherit the same
+	found := func(from Ino) (Ino, error) {
+		if len(passed) > 0 {
+			t.inherits.learn(age, passed, from)
+		}
+		return from, nil
+	}
+	for range MaxDepth {
+		if from, ok := t.inherits.of(ino); ok {
+			return found(from)
+		}
+		_, ok, err := t.space.Get(policyKey(ino))
+		if err != nil {
+			return 0, err
 		}
 		if ok {
-			return p, ino, nil
+			return found(ino)
 		}
 		if ino == Root {
-			return nil, 0, nil
+			return found(0)
 		}
 		in, err := t.Get(ino)
-		switch {
-		case err == syscall.ENOENT:
-			ino = Root
-		case err != nil:
-			return nil, 0, err
-		default:
-			ino = in.Parent
+		if err == syscall.ENOENT {
+			ino, passed = Root, nil
+			continue
 		}
+		if err != nil {
+			return 0, err
+		}
+		if in.IsDir() && len(passed) < inheritanceMost {
+			passed = append(passed, ino)
+		}
+		ino = in.Parent
 	}
-	return nil, 0, corrupt("directory", uint64(ino), "its parents lead in a circle")
+	return 0, corrupt("directory", uint64(ino), "its parents lead in a circle")
 }
 
 // Path gives a path of an inode from the root, "/" for the root itself. ENOENT

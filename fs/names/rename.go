@@ -23,6 +23,7 @@ func (t *Tree) Rename(r Rename) (replaced *Inode, pos ledger.Position, err error
 			return nil, 0, err
 		}
 	}
+	moved := false // a directory, so that what lies in it inherits from elsewhere
 	pos, err = t.update(func(o *op) error {
 		m, err := o.renaming(r)
 		if err != nil || m.same {
@@ -31,6 +32,7 @@ func (t *Tree) Rename(r Rename) (replaced *Inode, pos ledger.Position, err error
 		if r.With != nil {
 			r.With(o.tx)
 		}
+		moved = m.in.IsDir() || r.Exchange && m.target.IsDir()
 		if r.Exchange {
 			m.exchange(r)
 			return nil
@@ -38,6 +40,9 @@ func (t *Tree) Rename(r Rename) (replaced *Inode, pos ledger.Position, err error
 		replaced, err = m.move(r, cookie)
 		return err
 	})
+	if r.From != r.To && moved {
+		t.inherits.forget()
+	}
 	if err != nil {
 		return nil, 0, err
 	}

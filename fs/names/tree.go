@@ -30,6 +30,8 @@ type Tree struct {
 	cookies *allocator
 	lists   *allocator
 	acls    atomic.Bool // an access control list was set once
+
+	inherits inheritance
 }
 
 // Now is the time as the kernel stamps files with it, in nanoseconds since the

@@ -58,13 +58,14 @@ func (v *Vault) find(ctx context.Context, a api.FindArgs, progress control.Progr
 		return nil, &store.Error{Kind: store.Invalid, Op: "find files", Detail: "no state to look for"}
 	}
 	var batch []api.Found
+	bytes := 0
 	files, err := v.fsys.Find(ctx, a.Path, a.States, func(path, state, reason string) error {
 		batch = append(batch, api.Found{Path: path, State: state, Reason: reason})
-		if len(batch) < findBatch {
+		if bytes += len(path) + len(reason); len(batch) < findBatch && bytes < findBytes {
 			return nil
 		}
 		err := progress(batch)
-		batch = batch[:0]
+		batch, bytes = batch[:0], 0
 		return err
 	})
 	if err == nil && len(batch) > 0 {

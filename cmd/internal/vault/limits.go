@@ -9,8 +9,10 @@ const (
 	partWait = 5 * time.Second
 	// partPoll is how often it is tried to open it.
 	partPoll = 50 * time.Millisecond
-	// findBatch is how many files are sent at once in the answer to a find.
+	// findBatch is how many files are sent at once in the answer to a find, and findBytes from
+	// how many bytes of paths on fewer are.
 	findBatch = 256
+	findBytes = 256 << 10
 	// pendingPoll is how often an unmount that waits looks at what is pending.
 	pendingPoll = 200 * time.Millisecond
 	// DefaultWait is how long `umount --wait` waits unless it is told otherwise.
