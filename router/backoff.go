@@ -86,8 +86,10 @@ func (n *node) calm() {
 	n.permit1()
 	n.refusals = 0
 	clear(n.failing)
+	clear(n.kept)
 	clear(n.repairs)
 	n.fences = allowance{}
+	n.alsoFailing, n.alsoKept, n.alsoRepaired = crowd{}, crowd{}, crowd{}
 	n.wheres, n.recounts, n.lists, n.counts = allowance{}, allowance{}, allowance{}, allowance{}
 	n.atOnce = true
 	n.rouseAll()

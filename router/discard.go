@@ -22,6 +22,7 @@ func (n *node) discardLoop(ctx context.Context) {
 			n.sleep(ctx, wakeDiscard, rest)
 			continue
 		}
+		begun := n.r.clock.Boot()
 		done, err := n.discardAll(ctx)
 		if done > 0 {
 			n.roomier()
@@ -33,24 +34,42 @@ func (n *node) discardLoop(ctx context.Context) {
 			n.r.log.WithField("node", n.name).WithError(err).Warn("discards are tried again")
 			n.stumble(discards, err)
 		case n.discardsRest() == 0:
-			n.sleep(ctx, wakeDiscard, n.nextDiscard())
+			n.sleep(ctx, wakeDiscard, n.nextDiscard(begun))
 		}
 	}
 }
 
-// nextDiscard is when to look again for what is to be discarded.
-func (n *node) nextDiscard() time.Duration {
+// nextDiscard is after how long to look again for what is to be discarded, when all of it was gone
+// through since begun. A look at many that are kept costs more, and comes less often.
+func (n *node) nextDiscard(begun time.Duration) time.Duration {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
 	now, wait := n.r.clock.Boot(), IdlePause
-	for c, f := range n.kept {
-		if f.until+CrateRetryCap < now {
-			delete(n.kept, c) // it is to be discarded no more
-			continue
+	least := CrateRetryFirst * time.Duration(1+len(n.kept)/DiscardBatch)
+	soon := func(until time.Duration) {
+		if until > begun { // else it was tried since, or is in flight
+			wait = min(wait, max(until-now, least))
 		}
-		wait = min(wait, max(f.until-now, CrateRetryFirst))
+	}
+	for c, f := range n.kept {
+		if f.until+CrateRetryCap < begun {
+			delete(n.kept, c) // it is to be discarded no more
+		}
+		soon(f.until)
+	}
+	if n.alsoKept.bits != nil {
+		soon(n.alsoKept.pause.until)
 	}
 	return wait
+}
+
+// discardable is after how long a crate may be discarded that the node has kept; 0: now. Called
+// with mu held.
+func (n *node) discardable(c store.CrateID, now time.Duration) time.Duration {
+	if f, is := n.kept[c]; is {
+		return max(0, f.until-now)
+	}
+	return n.alsoKept.rests(c, now)
 }
 
 // discardsRest is for how long nothing is to be discarded, as that has failed.
@@ -176,7 +195,7 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 	h := n.online()
 	_, under := n.inFlight[c]
 	now := r.clock.Boot()
-	rests := n.kept[c].until > now || n.rests(discards, now) > 0
+	rests := n.discardable(c, now) > 0 || n.rests(discards, now) > 0
 	if h != nil && !under && !rests {
 		n.inFlight[c] = struct{}{}
 	}
@@ -212,9 +231,10 @@ func (n *node) discardOne(ctx context.Context, c store.CrateID, dead func() (boo
 		r.mu.Lock()
 		f := n.kept[c]
 		f.tries++
+		now = r.clock.Boot()
 		f.until, f.err = now+backoff(CrateRetryFirst, CrateRetryCap, f.tries), err.Error()
-		if len(n.kept) < MaxFailing {
-			n.kept[c] = f
+		if !noteFailure(n.kept, c, f) {
+			n.alsoKept.add(c, now, CrowdFirst, CrowdMost)
 		}
 		r.mu.Unlock()
 	default:

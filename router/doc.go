@@ -51,8 +51,9 @@
 //   - A crate is in flight to a node at most once, be it to be put or to be discarded.
 //   - A copy that is wrong is given up only when a right one has been read in full.
 //   - What fails at a node has a pause that grows: one for each kind of calls, which only a success
-//     of that kind ends, and one for each crate that fails for a reason of its own. A node that
-//     answers and takes nothing is said to.
+//     of that kind ends, and one for each crate that fails for a reason of its own, which all beyond
+//     those that are remembered share (crowd.go). What does not fail waits for neither. A node that
+//     answers and takes nothing is said to, and so is one whose copies are unknown, whatever else it is.
 //   - Every wait has a bound named in limits.go. No lock is held over a call to a
 //     node; each such call runs in a goroutine of its own, which is abandoned, and
 //     counted as such, when the call outlives its bound.
@@ -62,7 +63,7 @@
 // promised from it meanwhile is a matter of mu.
 //
 // Where to start reading: api.go has the types, draw.go the space, send.go, expect.go, put.go
-// and outcome.go the way of a crate to its nodes, backoff.go what becomes of a node that fails,
+// and outcome.go the way of a crate to its nodes, backoff.go and crowd.go what becomes of a node that fails,
 // trust.go of one that lies, position.go of one
 // that was put back into an earlier state, read.go, fetch.go and run.go the way back,
 // reconsider.go and events.go what heals. FORMAT.md describes the records. sim_test.go has the invariants as a program.

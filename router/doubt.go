@@ -2,7 +2,7 @@ package router
 
 import (
 	"errors"
-	"math"
+	"maps"
 	"time"
 
 	"stasis/store"
@@ -116,32 +116,23 @@ func (n *node) repaired(c store.CrateID) {
 	now := n.r.clock.Boot()
 	a := n.repairs[c]
 	if a == nil {
-		n.makeRoomForRepair(now)
+		if !n.roomForRepair(now) {
+			n.alsoRepaired.add(c, now, RepairFirst, RepairMost)
+			return
+		}
 		a = new(allowance)
 		n.repairs[c] = a
 	}
 	a.take(now, RepairFirst, RepairMost)
 }
 
-// makeRoomForRepair forgets the repair that may be repeated soonest, if there are too many.
-// Called with mu held.
-func (n *node) makeRoomForRepair(now time.Duration) {
-	if len(n.repairs) < MaxRepairs {
-		return
+// roomForRepair reports whether one more repair can be remembered. Those that may be repeated for
+// long are forgotten. Called with mu held.
+func (n *node) roomForRepair(now time.Duration) bool {
+	if len(n.repairs) >= MaxRepairs && now >= n.alsoRepaired.pause.until {
+		maps.DeleteFunc(n.repairs, func(_ store.CrateID, a *allowance) bool { return now-a.until > RepairMost })
 	}
-	var first store.CrateID
-	until := time.Duration(math.MaxInt64)
-	for c, a := range n.repairs {
-		if now-a.until > RepairMost {
-			delete(n.repairs, c)
-		}
-		if a.until < until {
-			first, until = c, a.until
-		}
-	}
-	if len(n.repairs) >= MaxRepairs {
-		delete(n.repairs, first)
-	}
+	return len(n.repairs) < MaxRepairs
 }
 
 // repairable is after how long a crate may be repaired at the node; 0: now. Called with mu held.
@@ -149,5 +140,5 @@ func (n *node) repairable(c store.CrateID, now time.Duration) time.Duration {
 	if a := n.repairs[c]; a != nil {
 		return max(0, a.until-now)
 	}
-	return 0
+	return n.alsoRepaired.rests(c, now)
 }

@@ -82,7 +82,8 @@ const (
 	// made again there is made again once more. It doubles each time, up to RepairMost.
 	RepairFirst = 10 * time.Second
 	RepairMost  = time.Hour
-	// MaxRepairs is how many such crates are remembered a node.
+	// MaxRepairs is how many such crates are remembered a node; further ones are a crowd with one
+	// such pause.
 	MaxRepairs = 4096
 	// CompareFirst and CompareMost are the same for comparing with all that a node lists, and for
 	// asking after all that it has passed on, because it has missed events.
@@ -141,9 +142,14 @@ const (
 	// reason of its own is sent again.
 	CrateRetryFirst = 200 * time.Millisecond
 	CrateRetryCap   = 2 * time.Minute
-	// MaxFailing is how many crates with a pause of their own are remembered a node;
-	// more than that and the whole node pauses.
+	// MaxFailing is how many crates with a pause of their own are remembered a node, of those that
+	// are sent to it and of those that it is to discard each; further ones are a crowd.
 	MaxFailing = 4096
+	// CrowdFirst and CrowdMost bound the pause that all of them share.
+	CrowdFirst = 10 * time.Second
+	CrowdMost  = 30 * time.Minute
+	// CrowdBits is by how many bits the crates of a crowd are told apart.
+	CrowdBits = 8 << 20
 	// MaxRefusals is how often in a row a node may refuse space for queued crates before it
 	// is not asked for a while.
 	MaxRefusals = 16

@@ -72,6 +72,9 @@ type node struct {
 	failing  map[store.CrateID]failure
 	kept     map[store.CrateID]failure // could not be discarded for a reason of their own
 
+	// Further ones of each.
+	alsoFailing, alsoKept, alsoRepaired crowd
+
 	repairs map[store.CrateID]*allowance // that were done, for a node on another machine
 	wheres  allowance                    // of asking it again where it has what it was given
 	strays  []store.CrateID              // have receipts for leaves that the node has not named

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"time"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -351,17 +352,35 @@ func (r *Router) retireCrate(c store.CrateID) {
 func (n *node) fail(j *job, err error) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
+	now := n.r.clock.Boot()
 	f := n.failing[j.crate]
 	f.tries++
-	f.until = n.r.clock.Boot() + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
+	f.until = now + jitter(backoff(CrateRetryFirst, CrateRetryCap, f.tries))
 	f.err = err.Error()
 	if len(n.failing) == 0 {
 		// The first of what may be many speaks for all.
 		n.r.log.WithField("node", n.name).WithField("crate", j.crate).WithError(err).Warn("a crate could not be sent; it is tried again")
 	}
-	if len(n.failing) < MaxFailing {
-		n.failing[j.crate] = f
+	if !noteFailure(n.failing, j.crate, f) {
+		n.alsoFailing.add(j.crate, now, CrowdFirst, CrowdMost)
 	}
+}
+
+// noteFailure remembers how a crate fails, unless there are too many others.
+func noteFailure(of map[store.CrateID]failure, c store.CrateID, f failure) bool {
+	if f.tries == 1 && len(of) >= MaxFailing {
+		return false
+	}
+	of[c] = f
+	return true
+}
+
+// sendable is after how long a crate may be sent that has failed; 0: now. Called with mu held.
+func (n *node) sendable(c store.CrateID, now time.Duration) time.Duration {
+	if f, is := n.failing[c]; is {
+		return max(0, f.until-now)
+	}
+	return n.alsoFailing.rests(c, now)
 }
 
 // full notes that the node refused space for a queued crate, which waits for a while;
@@ -375,8 +394,8 @@ func (n *node) full(j *job, err error) {
 	f := n.failing[j.crate]
 	f.tries++
 	f.until, f.err, f.room = now+jitter(backoff(FullRetry, CrateRetryCap, f.tries)), err.Error(), true
-	n.failing[j.crate] = f
-	if n.refusals++; n.refusals >= MaxRefusals {
+	n.refusals++
+	if !noteFailure(n.failing, j.crate, f) || n.refusals >= MaxRefusals {
 		n.refusals, n.fullUntil = 0, now+FullRetry
 	}
 }

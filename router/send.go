@@ -95,19 +95,8 @@ func (n *node) blocked(k class) time.Duration {
 		return min(IdlePause, max(h.until.Sub(n.r.clock.Now()), time.Millisecond))
 	case n.fullUntil > now:
 		return n.fullUntil - now
-	case n.rests(kind(k), now) > 0:
-		return n.rests(kind(k), now)
-	case len(n.failing) >= MaxFailing:
-		for c, f := range n.failing {
-			if f.until <= now {
-				delete(n.failing, c)
-			}
-		}
-		if len(n.failing) >= MaxFailing {
-			return RetryCap
-		}
 	}
-	return 0
+	return n.rests(kind(k), now)
 }
 
 // pick takes the next crates of a queue into flight. rest is where to go on; nil: that
@@ -134,8 +123,8 @@ func (n *node) pick(k class, from []byte) (jobs []*job, rest []byte, wait time.D
 		if _, under := n.inFlight[c]; under {
 			continue
 		}
-		if f, failed := n.failing[c]; failed && f.until > now {
-			wait = min(wait, f.until-now)
+		if rest := n.sendable(c, now); rest > 0 {
+			wait = min(wait, rest)
 			continue
 		}
 		if rest := n.repairable(c, now); e.repair && rest > 0 {

@@ -41,7 +41,7 @@ func TestInheritance(t *testing.T) {
 			if r.IntN(2) == 0 {
 				p = []byte{byte(step)}
 			}
-			if _, err := tree.SetPolicy(at, p); err != nil {
+			if _, err := tree.SetPolicy(at, p, nil); err != nil {
 				t.Fatal(err)
 			}
 		case 3:
