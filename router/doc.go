@@ -31,7 +31,8 @@
 //     again under its id. Where a node says Conflict, the crate goes elsewhere.
 //   - A node that is not at the position up to which the ledger accounts for it is counted anew.
 //     Until then its copies are unknown: not counted, not replaced, still read. What is missing is
-//     recorded before the new position is.
+//     recorded before the new position is. What a call begun before that has brought is asked for
+//     again: the count has not seen it. The ledger's position follows the node's in order.
 //   - Work that a node asks for is bounded: its events by a rate, repairs by a pause a crate,
 //     comparisons by a pause, listings by an order and a number of pages. Its figures are cut to
 //     what can be, and change nothing for another node.

@@ -100,14 +100,16 @@ func (n *node) recordAll(done []*job) (recorded []*job, err error) {
 func (n *node) recordReceipts(jobs []*job) error {
 	r := n.r
 	id, durable := n.whoDurable()
-	at, moved := n.position()
+	var at store.Position
+	var moved bool
 	q := n.newUnqueuing(jobs)
 	_, err := r.shared.Update(func(tx *ledger.Tx) error {
 		local := tx.In(ledger.Local)
-		if moved {
-			local.Put(positionKey(id), encodePosition(at))
-		}
+		at, moved = n.positionTx(local)
 		for _, j := range jobs {
+			if n.doubted(j.from) {
+				return errDoubted
+			}
 			if err := n.receiptTx(tx, j, id, durable); err != nil {
 				return err
 			}

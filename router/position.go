@@ -29,18 +29,30 @@ type standing struct {
 	since    time.Duration  // they have been unknown, by Clock.Boot
 	quiet    bool           // it is no news for a person: the node was not known before
 	counting bool
-	changes  int           // calls of ours that may change it, under way
-	begun    uint64        // how many such calls there have been
-	told     uint64        // how many of them the position has been confirmed after
-	until    time.Duration // one failed, and may have its effect until then, by Clock.Boot
-	taken    bool          // what a person's decision to take it over calls for was done
+	changes  int            // calls of ours that may change it, under way
+	begun    uint64         // how many such calls there have been
+	told     uint64         // how many of them the position has been confirmed after
+	until    time.Duration  // one failed, and may have its effect until then, by Clock.Boot
+	taken    bool           // what a person's decision to take it over calls for was done
+	doubts   uint64         // how often what a call under way had done may have been lost since
+	named    store.Position // the furthest that a receipt has named since the count under way began
+}
+
+// inherit takes over what is known of the place that other's node led to: what that node has under
+// way itself ends there, and counts no more.
+func (s *standing) inherit(other *standing) {
+	s.base, s.recorded, s.known = other.base, other.recorded, other.known
+	s.unsure, s.since, s.quiet = other.unsure, other.since, other.quiet
+	other.unsure = ""
+	other.doubts++
 }
 
 // vantage is what was known of a node's position when it was asked for it.
 type vantage struct {
-	base  store.Position
-	begun uint64
-	idle  bool // no call that may change it was under way
+	base   store.Position
+	begun  uint64
+	idle   bool // no call that may change it was under way
+	doubts uint64
 }
 
 const positionVersion = 1
@@ -83,16 +95,33 @@ func (s *standing) reached(p store.Position) {
 	}
 }
 
-// receipted takes the position of a receipt, of a call before which so much was known. Called with
-// mu held.
-func (n *node) receipted(p store.Position, from vantage) {
-	switch {
-	case p == (store.Position{}) || n.at.unsure != "" || n.exempt():
-	case p.Count < from.base.Count || p.Count == from.base.Count && p != from.base:
-		n.doubtAll(wasPutBack)
-	default:
-		n.at.reached(p)
+// receipted takes the positions of the receipts of one call, before which so much was known. They
+// are not in the order in which the node made them. Called with mu held.
+func (n *node) receipted(ps []store.Position, from vantage) {
+	s := &n.at
+	marks := make(map[uint64]uint64, len(ps))
+	for _, p := range ps {
+		if p == (store.Position{}) || n.exempt() || from.doubts != s.doubts {
+			continue
+		}
+		if s.unsure != "" {
+			if p.Count >= s.named.Count {
+				s.named = p
+			}
+			continue
+		}
+		mark, again := marks[p.Count]
+		if marks[p.Count] = p.Mark; again && mark != p.Mark || isBefore(p, from.base) || p.Count == s.base.Count && p != s.base {
+			n.doubtAll(wasPutBack)
+			continue
+		}
+		s.reached(p)
 	}
+}
+
+// isBefore reports whether a node that was at one position and is at p now was put back.
+func isBefore(p, was store.Position) bool {
+	return p.Count < was.Count || p.Count == was.Count && p != was
 }
 
 // stands compares a position that the node gave in answer to a question with what was known when
@@ -100,10 +129,9 @@ func (n *node) receipted(p store.Position, from vantage) {
 func (n *node) stands(p store.Position, from vantage) {
 	s := &n.at
 	switch {
-	case s.unsure != "" || n.exempt():
+	case s.unsure != "" || n.exempt() || from.doubts != s.doubts:
 		return
-	case p.Count < from.base.Count || p.Count == from.base.Count && p != from.base,
-		p.Count == s.base.Count && p != s.base:
+	case isBefore(p, from.base), p.Count == s.base.Count && p != s.base:
 		n.doubtAll(wasPutBack)
 		return
 	case p.Count > s.base.Count && !s.explains(n.r.clock.Boot()):
@@ -136,6 +164,7 @@ func (n *node) doubtAll(why string) {
 		return
 	}
 	n.at.unsure, n.at.since = why, n.r.clock.Boot()
+	n.at.doubts++
 	n.r.unsure.Add(1)
 	n.r.doubts.Add(1)
 	if !n.at.quiet {
@@ -210,6 +239,9 @@ func (n *node) countAnew(h *handle) {
 // the new base is.
 func (n *node) takeStock(ctx context.Context, h *handle) error {
 	r := n.r
+	r.mu.Lock()
+	n.at.named = store.Position{}
+	r.mu.Unlock()
 	before, from, err := n.askStatus(ctx, h, GrantLimit)
 	if err != nil {
 		return err
@@ -217,6 +249,9 @@ func (n *node) takeStock(ctx context.Context, h *handle) error {
 	if err := n.compare(h); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	named := n.at.named
+	r.mu.Unlock()
 	is, now, err := n.askStatus(ctx, h, GrantLimit)
 	if err != nil {
 		return err
@@ -225,7 +260,11 @@ func (n *node) takeStock(ctx context.Context, h *handle) error {
 	s := &n.at
 	ours := !from.idle || s.begun != from.begun || r.clock.Boot() < s.until
 	after := is.Position
-	if n.handle != h || after != before.Position && !ours || after.Count < before.Position.Count {
+	back := isBefore(after, before.Position) || named != (store.Position{}) && isBefore(after, named)
+	if back {
+		s.doubts++
+	}
+	if n.handle != h || after != before.Position && !ours || back {
 		r.mu.Unlock()
 		return errAnotherMoved
 	}
@@ -260,7 +299,7 @@ var errAnotherMoved = errors.New("it changed while it was counted")
 func (n *node) vantage() vantage {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
-	return vantage{n.at.base, n.at.begun, n.at.changes == 0}
+	return vantage{n.at.base, n.at.begun, n.at.changes == 0, n.at.doubts}
 }
 
 // askStatus asks the node how it stands; from is what was known of its position before.
@@ -274,15 +313,28 @@ func (n *node) askStatus(ctx context.Context, h *handle, limit time.Duration) (s
 
 // recordPosition writes the base into the ledger, if that has another.
 func (n *node) recordPosition() error {
-	base, moved := n.position()
-	if !moved {
+	if _, moved := n.position(); !moved {
 		return nil
 	}
-	if err := n.r.writePosition(n.nodeID(), base); err != nil {
-		return err
+	var base store.Position
+	var moved bool
+	_, err := n.r.local.Update(func(tx *ledger.Tx) error {
+		base, moved = n.positionTx(tx)
+		return nil
+	})
+	if err == nil && moved {
+		n.positioned(base)
 	}
-	n.positioned(base)
-	return nil
+	return err
+}
+
+// positionTx is recordPosition's, in an update of the local space. The base is taken within it, as
+// updates run one after the other: none writes one that was left behind before.
+func (n *node) positionTx(tx *ledger.Tx) (base store.Position, moved bool) {
+	if base, moved = n.position(); moved {
+		tx.Put(positionKey(n.nodeID()), encodePosition(base))
+	}
+	return base, moved
 }
 
 // position gives the base; moved says that the ledger has another and is to have this one.
@@ -291,9 +343,20 @@ func (n *node) position() (base store.Position, moved bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	base = n.at.base
-	same := base == n.at.recorded && (n.at.known || base == (store.Position{})) || n.at.unsure != "" || n.id.IsZero() || r.o.ReadOnly || n.exempt()
+	same := base == n.at.recorded && (n.at.known || base == (store.Position{})) || n.at.unsure != "" || r.byID[n.id] != n || r.o.ReadOnly || n.exempt()
 	return base, !same
 }
+
+// doubted reports whether what a call of ours has done before which so much was known may have been
+// lost since: the node was put back, or is another node's now. A count made meanwhile has not seen it.
+func (n *node) doubted(from vantage) bool {
+	n.r.mu.Lock()
+	defer n.r.mu.Unlock()
+	return n.at.doubts != from.doubts
+}
+
+// errDoubted is why a receipt is not recorded that is from before such a count.
+var errDoubted = errors.New("its copies have become unknown since the receipt was given; it is asked for again")
 
 // positioned says that the ledger has a base.
 func (n *node) positioned(base store.Position) {

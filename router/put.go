@@ -38,6 +38,7 @@ func (n *node) put(ctx context.Context, k class, jobs []*job, late func()) (aban
 		return out, nil
 	}, func([]store.PutResult, error) { late() })
 	for i, j := range jobs {
+		j.from = from
 		if j.err = err; err == nil {
 			j.take(id, near, leaves, results[i])
 		}
@@ -152,10 +153,14 @@ func (j *job) mayLie(node store.NodeID, named []store.NodeID, leaf store.NodeID)
 func (n *node) spent(grant store.ReservationID, jobs []*job, from vantage) {
 	n.r.mu.Lock()
 	defer n.r.mu.Unlock()
+	var at []store.Position
 	for _, j := range jobs {
 		for i := range j.receipts {
-			n.receipted(j.receipts[i].Position, from)
+			at = append(at, j.receipts[i].Position)
 		}
+	}
+	n.receipted(at, from)
+	for _, j := range jobs {
 		if j.err == nil && n.grant.id == grant {
 			n.grant.stored(j.charge, n.r.clock.Boot())
 		}

@@ -20,6 +20,7 @@ type job struct {
 	adopt    bool
 	cramped  bool            // a repair for which there is no space: it can only turn out to be needless
 	sums     store.Checksums // of its bytes, where they were hashed for this flight
+	from     vantage         // what was known of the node's position before it was put
 
 	receipts  []store.Receipt // at least one unless err, of the same bytes, a leaf each
 	err       error
