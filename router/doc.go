@@ -40,7 +40,8 @@
 //     in the queue, the node's position, and what its owner makes of it. What follows of a change
 //     and is not in the same update is noted in it, and done again after a kill (owed.go).
 //   - Only a recorded removal strikes a copy. The copies of a node of which there is no record
-//     are unknown.
+//     are unknown. A node that gets another name has a record at all times, and one that can't be
+//     added leaves all as it was.
 //   - What a node does not answer is never taken for deleted, and an unknown crate on
 //     a node is reported, never discarded. A crate is discarded on a node only because
 //     the ledger has a synced record that says so.
@@ -61,7 +62,8 @@
 //
 // Locks. Router.mu guards what is in memory of all nodes and is held for arithmetic and
 // look-ups only. A node's questions about its grant go one at a time (lockGrant); what is
-// promised from it meanwhile is a matter of mu.
+// promised from it meanwhile is a matter of mu. Router.claims is held over the one update that says
+// which node leads to a store, and is taken before mu.
 //
 // Where to start reading: api.go has the types, draw.go the space, send.go, expect.go, put.go
 // and outcome.go the way of a crate to its nodes, backoff.go and crowd.go what becomes of a node that fails,

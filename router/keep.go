@@ -189,7 +189,7 @@ func (n *node) heard(s store.Status, from vantage) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.silent, n.missing = false, false
-	n.lastErr = ""
+	n.lastErr, n.formerly = "", nil
 	if changed {
 		n.recorded = rec.seen
 	}

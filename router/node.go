@@ -22,6 +22,7 @@ type node struct {
 	configured bool
 	leaving    bool
 	id         store.NodeID // zero until the node was opened once
+	formerly   *node        // that led to its store, until this one was heard
 
 	handle   *handle
 	retired  chan struct{} // closed when the handle before this one is closed; nil: there was none

@@ -140,39 +140,113 @@ func (r *Router) mint() error {
 // claim makes leaf the identity of a node that was just opened. Conflict if another
 // node leads to it.
 func (r *Router) claim(n *node, leaf store.NodeID) error {
+	r.claims.Lock()
+	defer r.claims.Unlock()
 	r.mu.Lock()
-	other := r.byID[leaf]
-	if other == n {
-		r.mu.Unlock()
-		return nil
+	other, wanted := r.byID[leaf], slices.Contains(r.nodes, n)
+	var err error
+	switch {
+	case other == n:
+	case !wanted:
+		err = n.unavailable("open", "it was taken out meanwhile", nil)
+	case other != nil && other.leaving:
+		err = n.unavailable("open", fmt.Sprintf("node %q, which led to the same store, is being removed", other.name), nil)
+	case other != nil && other.configured:
+		err = n.sameStore(other)
 	}
-	if other != nil && other.configured {
-		r.mu.Unlock()
-		return &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
-			Detail: fmt.Sprintf("it leads to the same store as node %q", other.name),
-			Hint:   "a second way to one place is no second copy: remove one of them"}
-	}
-	if other == nil {
-		r.mu.Unlock()
+	r.mu.Unlock()
+	switch {
+	case err != nil || other == n:
+		return err
+	case other == nil:
 		return r.welcome(n, leaf)
 	}
 	// The person gave the node another name in the configuration: it is the same place,
 	// and what waits for it is this node's now.
-	n.id = leaf
-	n.grant, n.queue, n.oldest, n.record, n.at = other.grant, other.queue, other.oldest, other.record, other.at
-	r.enter(leaf, n)
-	r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == other })
-	r.mu.Unlock()
+	if err := r.refile(other.name, n.name); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.succeed(other)
+	n.formerly = other
+	return nil
+}
+
+// sameStore is the answer where two nodes say that they are one store. What one on another machine
+// says proves nothing. Called with mu held.
+func (n *node) sameStore(other *node) error {
+	hint := "a second way to one place is no second copy: remove one of them"
+	switch near := local(n.spec.Kind); {
+	case near && local(other.spec.Kind):
+	case near:
+		hint += fmt.Sprintf("; if they are two places, node %q lies about which store it is: it is the one to remove", other.name)
+	case local(other.spec.Kind):
+		hint += fmt.Sprintf("; if they are two places, node %q lies about which store it is: it is the one to remove", n.name)
+	default:
+		hint += fmt.Sprintf("; if they are two places, one of them lies about which store it is, and that node %q was there first proves nothing", other.name)
+	}
+	return &store.Error{Kind: store.Conflict, Op: "open node", Subject: fmt.Sprintf("%q", n.name),
+		Detail: fmt.Sprintf("it leads to the same store as node %q", other.name), Hint: hint}
+}
+
+// refile moves the record of a node to another name, in one update: at no time is there none. A node
+// that was never heard has none.
+func (r *Router) refile(from, to string) error {
 	if r.o.ReadOnly {
 		return nil
 	}
-	// At no time is there no record of the node.
 	_, err := r.local.Update(func(tx *ledger.Tx) error {
-		tx.Delete(nameKey(other.name))
-		tx.Put(nameKey(n.name), other.record.encode())
+		v, ok, err := tx.Get(nameKey(from))
+		if err != nil || !ok {
+			return err
+		}
+		tx.Put(nameKey(to), slices.Clone(v))
+		tx.Delete(nameKey(from))
 		return nil
 	})
 	return err
+}
+
+// succeed makes n the node of the place that other led to. Called with mu held.
+func (n *node) succeed(other *node) {
+	r := n.r
+	n.id = other.id
+	n.grant, n.queue, n.oldest, n.record = other.grant, other.queue, other.oldest, other.record
+	n.at.inherit(&other.at)
+	r.enter(n.id, n)
+	r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == other })
+}
+
+// withdraw takes a node out that could not be added. The one that led to its store before does so
+// again, unless its name has been given away meanwhile: then the place keeps the new one.
+func (r *Router) withdraw(n *node) error {
+	r.claims.Lock()
+	defer r.claims.Unlock()
+	r.mu.Lock()
+	n.halt()
+	other := n.formerly
+	n.formerly = nil
+	switch {
+	case other == nil:
+		if n.at.unsure != "" {
+			r.unsure.Add(-1)
+		}
+		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
+		if r.byID[n.id] == n {
+			r.enter(n.id, nil)
+		}
+	case r.named(other.name) != nil:
+		n.configured, other = false, nil
+	default:
+		r.nodes = append(r.nodes, other)
+		other.succeed(n)
+	}
+	r.mu.Unlock()
+	if other == nil {
+		return nil
+	}
+	return r.refile(n.name, other.name)
 }
 
 // welcome makes leaf, which no record names, the identity of a node. The ledger may
@@ -241,20 +315,13 @@ func (r *Router) AddNode(ctx context.Context, spec NodeSpec, id store.NodeID) er
 	r.nodes = append(r.nodes, n)
 	r.mu.Unlock()
 
-	err := n.first(ctx, id)
-	r.mu.Lock()
-	if err != nil {
-		n.halt()
-		if n.at.unsure != "" {
-			r.unsure.Add(-1)
+	if err := n.first(ctx, id); err != nil {
+		if undo := r.withdraw(n); undo != nil {
+			r.log.WithField("node", n.name).WithError(undo).Error("give a node its former name back; it keeps this one")
 		}
-		r.nodes = slices.DeleteFunc(r.nodes, func(m *node) bool { return m == n })
-		if r.byID[n.id] == n {
-			r.enter(n.id, nil)
-		}
-		r.mu.Unlock()
 		return err
 	}
+	r.mu.Lock()
 	n.begin(r.ctx)
 	r.askAgain(n)
 	r.mu.Unlock()

@@ -113,7 +113,22 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 			return err
 		}
 	}
-	_, err = r.local.Update(func(tx *ledger.Tx) error {
+	if err := r.dismiss(n); err != nil {
+		return err
+	}
+	for len(changed) > 0 {
+		k := min(len(changed), r.keys)
+		r.placed(changed[:k])
+		changed = changed[k:]
+	}
+	return nil
+}
+
+// dismiss forgets a node of which nothing is left.
+func (r *Router) dismiss(n *node) error {
+	r.claims.Lock()
+	defer r.claims.Unlock()
+	_, err := r.local.Update(func(tx *ledger.Tx) error {
 		tx.Delete(nameKey(n.name)) // not as a prefix: another name may begin with it
 		tx.Delete(holdKey(n.name))
 		return nil
@@ -122,6 +137,7 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 		return err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.holds, n.name)
 	if n.at.unsure != "" {
 		n.at.unsure = ""
@@ -130,14 +146,8 @@ func (r *Router) remove(ctx context.Context, n *node) error {
 	n.configured = false
 	n.halt()
 	r.nodes = slices.DeleteFunc(r.nodes, func(o *node) bool { return o == n })
-	if r.byID[id] == n {
-		r.enter(id, nil)
-	}
-	r.mu.Unlock()
-	for len(changed) > 0 {
-		k := min(len(changed), r.keys)
-		r.placed(changed[:k])
-		changed = changed[k:]
+	if r.byID[n.id] == n {
+		r.enter(n.id, nil)
 	}
 	return nil
 }

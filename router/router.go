@@ -44,6 +44,10 @@ type Router struct {
 	unsure        atomic.Int32                   // nodes whose copies are unknown
 	known         atomic.Pointer[[]store.NodeID] // of which there is a record
 
+	// claims is held while it is settled which node leads to a store, and under which name the ledger
+	// has that. It is taken before mu.
+	claims sync.Mutex
+
 	// mu guards what follows and the nodes. It is held for arithmetic and look-ups in
 	// memory only.
 	mu      sync.Mutex
@@ -147,6 +151,8 @@ func (r *Router) SetNodes(specs []NodeSpec) error {
 			return nameTaken(s.Name)
 		}
 	}
+	r.claims.Lock()
+	defer r.claims.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
