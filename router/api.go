@@ -215,6 +215,10 @@ type NodeStatus struct {
 	Refuses                     bool      // online, and takes nothing: a disk that may only be read; LastError says why
 	Barred                      bool      // it was found lying: nothing is sent to it until it is resumed
 	Warning                     string    // what the person should know: two nodes on one disk
+	// Unknown is why the copies there are not known and don't count, whatever its state; empty: they
+	// are. Uncounted: it is only that they are counted for the first time.
+	Unknown   string
+	Uncounted bool
 }
 
 // Pending is what still has to be sent, over all nodes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -199,4 +200,27 @@ func TestUnknownForEver(t *testing.T) {
 			t.Errorf("after ten days %d copies, %d destinations, %v; the liar is %s", m.Copies(), len(m.Destinations), err, g.node("liar").State)
 		}
 	})
+}
+
+// A node that has refused space for something, and whose copies are unknown, is said to be both.
+func TestFullAndUnknown(t *testing.T) {
+	g := newRig(t, gib, gib)
+	g.start()
+	crates, _ := g.add(two, 4096)
+	g.waitCopies(2, crates...)
+	g.settledPositions()
+	if s := g.node("n1"); s.Unknown != "" || s.Uncounted {
+		t.Errorf("%+v", s)
+	}
+	g.places[1].fault.Stall(fault.List, 0)
+	n := g.r.byName("n1")
+	g.r.mu.Lock()
+	n.refused("has too little room for what was asked for") // as a draw does that went to another node
+	n.doubtAll(wasPutBack)
+	g.r.mu.Unlock()
+	if s := g.node("n1"); s.State != Full || !strings.Contains(s.Unknown, "counted anew") || s.Uncounted {
+		t.Errorf("%+v", s)
+	}
+	g.places[1].fault.Heal()
+	g.settledPositions()
 }

@@ -62,6 +62,9 @@ func (r *Router) StatusNear(ctx context.Context) []NodeStatus {
 	return r.tellAll()
 }
 
+// StatusNow is Status with no fresh figures at all.
+func (r *Router) StatusNow() []NodeStatus { return r.tellAll() }
+
 func (r *Router) tellAll() []NodeStatus {
 	dead := r.countDead()
 	r.mu.Lock()
@@ -184,6 +187,7 @@ func (n *node) tell() NodeStatus {
 	}
 	s.State, s.LastError = n.state()
 	s.Stuck = s.State == Full && n.stuck
+	s.Unknown, s.Uncounted = n.unknown(), n.at.unsure != "" && n.at.quiet
 	s.Barred, s.Refuses = n.distrusted(), s.State == Online && n.refuses() != ""
 	if h, held := n.held(); held && h.why == "" {
 		s.Paused, s.PausedUntil = true, h.until
@@ -192,6 +196,18 @@ func (n *node) tell() NodeStatus {
 		}
 	}
 	return s
+}
+
+// unknown says why the copies on a node are not known; empty if they are. Called with mu held.
+func (n *node) unknown() string {
+	if n.at.unsure == "" {
+		return ""
+	}
+	why := "its copies are counted anew and don't count until that is done: " + n.at.unsure
+	if n.at.failed != "" {
+		why += "; that has failed so far, and is tried again, at once after `stasis resume` with its name: " + n.at.failed
+	}
+	return why
 }
 
 // state is what a node is in one word, and why. Called with mu held.
@@ -213,11 +229,7 @@ func (n *node) state() (NodeState, string) {
 	case n.refuses() != "":
 		return Online, n.refuses()
 	case n.at.unsure != "" && !n.at.quiet:
-		why := "its copies are counted anew and don't count until that is done: " + n.at.unsure
-		if n.at.failed != "" {
-			why += "; that has failed so far, and is tried again, at once after `stasis resume` with its name: " + n.at.failed
-		}
-		return Online, why
+		return Online, n.unknown()
 	}
 	if n.queue[small].crates+n.queue[large].crates == 0 {
 		if n.wrong > 0 {

@@ -154,6 +154,9 @@ func sayLeft(cmd *cobra.Command, t target, r api.UnmountResult) error {
 	if r.Unplaced > 0 {
 		left = append(left, count(r.Unplaced, "file")+" only in this machine's bodies")
 	}
+	if r.Unknown > 0 {
+		left = append(left, count(r.Unknown, "node")+" with copies that are not counted yet")
+	}
 	if len(left) == 0 {
 		return nil
 	}

@@ -102,7 +102,11 @@ type Node struct {
 	// zero, until it is resumed.
 	Paused      bool      `json:"paused,omitempty"`
 	PausedUntil time.Time `json:"paused_until,omitzero"`
-	Warning     string    `json:"warning,omitempty"`
+	// Unknown is why its copies are being counted and don't count until that is done, whatever its
+	// state. Uncounted: it is only that they are counted for the first time.
+	Unknown   string `json:"unknown,omitempty"`
+	Uncounted bool   `json:"uncounted,omitempty"`
+	Warning   string `json:"warning,omitempty"`
 }
 
 // PathArgs names something in the vault, counted from its root.
@@ -203,6 +207,7 @@ type UnmountResult struct {
 	Pending  int64  `json:"pending"`   // crates that will be sent when it is mounted again
 	Short    int64  `json:"short"`     // files with fewer copies than wanted
 	Unplaced int64  `json:"unplaced"`
+	Unknown  int64  `json:"unknown"` // durable nodes whose copies were being counted, and didn't count
 	Detail   string `json:"detail"`
 }
 

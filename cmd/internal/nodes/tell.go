@@ -22,6 +22,7 @@ func Tell(n router.NodeStatus, c *config.Config, file string) api.Node {
 		Crates: n.Crates, Bytes: n.Bytes, Capacity: n.Capacity, Free: n.Free, Reserved: n.Reserved,
 		PendingCrates: n.PendingCrates, PendingBytes: n.PendingBytes, LastError: n.LastError, Warning: n.Warning,
 		Refuses: n.Refuses, Barred: n.Barred, Paused: n.Paused, PausedUntil: n.PausedUntil,
+		Unknown: n.Unknown, Uncounted: n.Uncounted,
 	}
 	if !n.ID.IsZero() {
 		out.ID = n.ID.String()

@@ -56,8 +56,20 @@ func judge(s *api.Status, sum fs.Summary, risk int64) (state, sentence string) {
 		return api.StatePending, fmt.Sprintf("%s being written; everything else is safe.", counted(s.Open, "file is", "files are"))
 	case s.Files == 0:
 		return api.StateSafe, "All is safe: there are no files yet."
+	case uncounted(s) != "":
+		return api.StatePending, fmt.Sprintf("The copies on node %q are being counted.", uncounted(s))
 	}
 	return api.StateSafe, fmt.Sprintf("All is safe: %s, %s, every wanted copy verified.", counted(s.Files, "file", "files"), config.FormatSize(s.Bytes))
+}
+
+// uncounted names a durable node whose copies are not known; empty if they are on all.
+func uncounted(s *api.Status) string {
+	for _, n := range s.Nodes {
+		if n.Durable && n.Unknown != "" {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 // dangers names content whose last copy may be lost next.
@@ -100,6 +112,10 @@ func troubles(s *api.Status) []string {
 			if n.LastError != "" {
 				out = append(out, fmt.Sprintf("node %q: %s", n.Name, n.LastError))
 			}
+		}
+		// Files whose copies are unknown are in no count of files.
+		if n.Unknown != "" && !n.Uncounted && n.LastError != n.Unknown {
+			out = append(out, fmt.Sprintf("node %q: %s", n.Name, n.Unknown))
 		}
 	}
 	if s.Short.Files > 0 {

@@ -12,6 +12,7 @@ import (
 func TestJudge(t *testing.T) {
 	ok := api.Node{Name: "disk", State: "online", Durable: true}
 	away := api.Node{Name: "usb", State: "missing", Durable: true, PendingCrates: 2}
+	back := "its copies are counted anew: it was put back"
 	memory := api.Node{Name: "mem", State: "unreachable"}
 	for name, c := range map[string]struct {
 		status api.Status
@@ -29,8 +30,15 @@ func TestJudge(t *testing.T) {
 		"short":        {status: api.Status{Files: 2, Short: api.Short{Files: 2, Reason: "one node"}}, state: api.StateDegraded, says: "2 files have fewer copies than wanted (one node)"},
 		"node in need": {status: api.Status{Nodes: []api.Node{{Name: "d", State: "online", Durable: true, LastError: "no space"}}}, state: api.StateDegraded, says: `node "d": no space`},
 		"node full":    {status: api.Status{Files: 1, Nodes: []api.Node{{Name: "d", State: "full", Durable: true, LastError: "no room"}}}, state: api.StateSafe, says: "All is safe"},
-		"unplaced":     {status: api.Status{Files: 2, Unplaced: api.Unplaced{Files: 1, Bytes: 1 << 20}}, sum: fs.Summary{UnplacedReason: "full"}, state: api.StateAtRisk, says: "1 file (1.00 MiB) in this machine's bodies only: full"},
-		"only copy":    {status: api.Status{Files: 2, Nodes: []api.Node{away}}, risk: 2, state: api.StateAtRisk, says: "2 files have their only copies on nodes that are away; node \"usb\" is missing"},
+		"put back":     {status: api.Status{Files: 1, Nodes: []api.Node{{Name: "d", State: "online", Durable: true, LastError: back, Unknown: back}}}, state: api.StateDegraded, says: `Degraded: node "d": ` + back + "."},
+		"full and put back": {status: api.Status{Files: 1, Nodes: []api.Node{ok, {Name: "d", State: "full", Durable: true, LastError: "no room", Unknown: back}}},
+			state: api.StateDegraded, says: `node "d": ` + back},
+		"paused and put back": {status: api.Status{Files: 1, Nodes: []api.Node{ok, {Name: "d", State: "online", Durable: true, Paused: true, LastError: "paused", Unknown: back}}},
+			state: api.StateDegraded, says: `node "d": paused; node "d": ` + back},
+		"new": {status: api.Status{Files: 1, Nodes: []api.Node{ok, {Name: "d", State: "online", Durable: true, Unknown: "first", Uncounted: true}}},
+			state: api.StatePending, says: `The copies on node "d" are being counted`},
+		"unplaced":  {status: api.Status{Files: 2, Unplaced: api.Unplaced{Files: 1, Bytes: 1 << 20}}, sum: fs.Summary{UnplacedReason: "full"}, state: api.StateAtRisk, says: "1 file (1.00 MiB) in this machine's bodies only: full"},
+		"only copy": {status: api.Status{Files: 2, Nodes: []api.Node{away}}, risk: 2, state: api.StateAtRisk, says: "2 files have their only copies on nodes that are away; node \"usb\" is missing"},
 	} {
 		state, sentence := judge(&c.status, c.sum, c.risk)
 		if state != c.state || !strings.Contains(sentence, c.says) || !strings.HasSuffix(sentence, ".") {

@@ -28,6 +28,11 @@ func (v *Vault) unmount(ctx context.Context, a api.UnmountArgs, progress control
 		return nil, err
 	}
 	r.Pending, r.Short, r.Unplaced = v.router.Pending().Crates+sum.UnsealedFiles, sum.ShortFiles, sum.UnplacedFiles
+	for _, n := range v.router.StatusNow() {
+		if n.Durable && n.Unknown != "" {
+			r.Unknown++
+		}
+	}
 	if r.TimedOut {
 		r.Detail = fmt.Sprintf("%s to be sent after %s", counted(r.Pending, "crate is still", "crates are still"), a.Timeout)
 		return r, nil
