@@ -63,10 +63,10 @@ func TestInheritance(t *testing.T) {
 	// A file whose directory was removed takes the root's.
 	d := mustCreate(t, tree, Root, "gone", unix.S_IFDIR|0o755).Ino
 	f := mustCreate(t, tree, d, "f", 0o644).Ino
-	if _, err := tree.SetPolicy(Root, []byte{1}); err != nil {
+	if _, err := tree.SetPolicy(Root, []byte{1}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tree.SetPolicy(d, []byte{2}); err != nil {
+	if _, err := tree.SetPolicy(d, []byte{2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []Ino{d, Root} {
