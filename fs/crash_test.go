@@ -227,3 +227,20 @@ func TestRestoreIsLikeAPowerCut(t *testing.T) {
 	record(now)
 	v.expect("f", pattern(5000, 1))
 }
+
+// A body that was made, and as long as its file, when a kill came before its record is nobody's
+// loss; one with data that nothing names is kept for a person.
+func TestBodyWithoutARecord(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	made, err := v.bodies.Create(false)
+	must(t, err)
+	must(t, errors.Join(made.Truncate(5*mib), made.Release()))
+	written, err := v.bodies.Create(true)
+	must(t, err)
+	must(t, errors.Join(written.Write(pattern(body.Unit, 1), 0), written.Release()))
+	v.restart()
+	aside, err := os.ReadDir(filepath.Join(v.dir, "bodies", "aside"))
+	if err != nil || len(aside) != 1 || aside[0].Name() != written.ID.String() {
+		t.Errorf("set aside are %v, %v", aside, err)
+	}
+}

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"os"
 
 	"stasis/store"
 	"stasis/store/ledger"
@@ -77,8 +76,8 @@ func (s *FS) recoverDrops(known map[store.CrateID]bool) error {
 	})
 }
 
-// sweepBodies looks at files in the directory of bodies that nothing names: an empty
-// one was made just before the end or kept for a new body, anything else is set aside for a person.
+// sweepBodies looks at files in the directory of bodies that nothing names: one without data
+// was made just before the end or kept for a new body, anything else is set aside for a person.
 func (s *FS) sweepBodies(known map[store.CrateID]bool) error {
 	ids, err := s.bodies.List()
 	if err != nil {
@@ -88,7 +87,7 @@ func (s *FS) sweepBodies(known map[store.CrateID]bool) error {
 		if known[id] {
 			continue
 		}
-		if st, err := os.Stat(s.bodies.Path(id)); err == nil && st.Size() == 0 {
+		if s.bodies.Unwritten(id) {
 			if err := s.bodies.Recycle(id); err != nil {
 				return err
 			}

@@ -2,12 +2,15 @@ package fs
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"stasis/router"
 	"stasis/store"
 )
 
@@ -147,4 +150,31 @@ func (v *vault) truncateTo(name string, size int64) error {
 	must(v.t, err)
 	_, err = v.SetAttr(v.t.Context(), in.Ino, nil, Change{Size: &size})
 	return err
+}
+
+// Of a write for which the disk had no room nothing comes into view, however the file grows.
+func TestPartOfAFailedWrite(t *testing.T) {
+	dir := t.TempDir()
+	bodies := filepath.Join(dir, "bodies")
+	must(t, os.Mkdir(bodies, 0o700))
+	if err := unix.Mount("tmpfs", bodies, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(bodies, unix.MNT_DETACH)) })
+	v := &vault{t: t, dir: dir, policy: router.Policy{Copies: 1, Least: 1}}
+	v.addNode("a", 64*mib)
+	v.start()
+	defer v.kill()
+	h := v.create("f")
+	p := pattern(100_000, 1)
+	v.write(h, p, 0)
+	if n, err := h.WriteAt(t.Context(), pattern(4*mib, 2), int64(len(p)), false); err == nil {
+		t.Fatalf("4 MiB were written to 2: %d", n)
+	}
+	v.expect("f", p)
+	size := int64(3 * mib)
+	_, err := v.SetAttr(t.Context(), h.Ino(), h, Change{Size: &size})
+	must(t, err)
+	v.expect("f", append(p, make([]byte, 3*mib-len(p))...))
+	h.Release()
 }

@@ -32,7 +32,8 @@ func (s *FS) write(ctx context.Context, f *file, p []byte, off int64, killSUID b
 	end := off + int64(len(p))
 	err := s.change(ctx, f, edges(off, end), func() error {
 		if err := f.body.Write(p, off); err != nil {
-			return err
+			// A part of it may be there, which must not come into view when the file grows.
+			return errors.Join(err, f.body.CutBack(f.size))
 		}
 		f.size = max(f.size, end)
 		f.touch()

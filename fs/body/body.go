@@ -356,6 +356,20 @@ func (b *Body) Write(p []byte, off int64) error {
 	return b.hold(off, off+int64(len(p)))
 }
 
+// CutBack takes away what a write that failed has left past the end of the data at size.
+func (b *Body) CutBack(size int64) error {
+	now, err := b.Size()
+	if err != nil || now <= size {
+		return err
+	}
+	f, err := b.file()
+	if err != nil {
+		return err
+	}
+	b.dense = min(b.dense, size)
+	return f.Truncate(size)
+}
+
 // hold notes that a sparse body holds every unit of [off, end), whose data is in place.
 func (b *Body) hold(off, end int64) error {
 	if b.whole {

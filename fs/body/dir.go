@@ -244,6 +244,17 @@ func (d *Dir) SetAside(id store.CrateID, name string) (string, error) {
 	return to, d.Remove(id)
 }
 
+// Unwritten reports whether nothing was ever written to a body, whatever its size is.
+func (d *Dir) Unwritten(id store.CrateID) bool {
+	f, err := openFile(d.Path(id), unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	_, err = unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+	return errors.Is(err, unix.ENXIO)
+}
+
 // List gives the ids of all bodies that lie there.
 func (d *Dir) List() ([]store.CrateID, error) {
 	var ids []store.CrateID
