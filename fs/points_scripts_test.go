@@ -69,7 +69,7 @@ func (v *pointVault) saveScattered(name string, p []byte) {
 }
 
 var scripts = []script{
-	{"small files", 0, 2, 2, func(v *pointVault) {
+	{"small files", 0, 2, 2, true, func(v *pointVault) {
 		v.save("f", pattern(5000, 1))
 		v.settled()
 		v.save("f", pattern(6000, 2))
@@ -77,7 +77,7 @@ var scripts = []script{
 		v.does(func() { must(v.t, v.Unlink(names.Root, "f")) }, map[string][]byte{"f": nil})
 		v.settled()
 	}},
-	{"renamed over", 0, 2, 2, func(v *pointVault) {
+	{"renamed over", 0, 2, 2, true, func(v *pointVault) {
 		v.save("a", pattern(5000, 1))
 		v.save("b", pattern(3000, 2))
 		v.settled()
@@ -85,11 +85,11 @@ var scripts = []script{
 		v.does(func() { must(v.t, v.Rename(names.Root, "b", names.Root, "a", 0)) }, map[string][]byte{"a": b, "b": nil})
 		v.settled()
 	}},
-	{"many extents", 40, 1, 1, func(v *pointVault) {
+	{"many extents", 40, 1, 1, false, func(v *pointVault) {
 		v.saveScattered("f", scattered(6, 1))
 		v.settled()
 	}},
-	{"node away", 0, 2, 2, func(v *pointVault) {
+	{"node away", 0, 2, 2, true, func(v *pointVault) {
 		v.disks[1].away.Store(true)
 		v.save("f", pattern(5000, 1))
 		time.Sleep(20 * time.Second)
@@ -98,7 +98,7 @@ var scripts = []script{
 		v.disks[1].away.Store(false)
 		v.settled()
 	}},
-	{"a policy up and down", 0, 1, 2, func(v *pointVault) {
+	{"a policy up and down", 0, 1, 2, true, func(v *pointVault) {
 		v.save("f", pattern(5000, 1))
 		v.settled()
 		for _, copies := range []int{2, 1} {
@@ -107,7 +107,7 @@ var scripts = []script{
 			v.settled()
 		}
 	}},
-	{"a clone", 0, 2, 2, func(v *pointVault) {
+	{"a clone", 0, 2, 2, false, func(v *pointVault) {
 		p := pattern(3*mib, 1)
 		v.save("f", p)
 		v.settled()
@@ -116,7 +116,7 @@ var scripts = []script{
 		v.does(func() { must(v.t, v.Unlink(names.Root, "f")) }, map[string][]byte{"f": nil})
 		v.settled()
 	}},
-	{"a large file changed in places", 60, 1, 2, func(v *pointVault) {
+	{"a large file changed in places", 60, 1, 2, false, func(v *pointVault) {
 		v.save("f", pattern(6*mib+100, 1))
 		v.settled()
 		for i := range 3 {
@@ -127,8 +127,8 @@ var scripts = []script{
 		v.punch("f", 4096, 2*mib)
 		v.settled()
 	}},
-	{"random, one", 0, 2, 3, func(v *pointVault) { v.random(1, 10) }},
-	{"random, two", 64, 2, 3, func(v *pointVault) { v.random(2, 10) }},
+	{"random, one", 0, 2, 3, false, func(v *pointVault) { v.random(1, 10) }},
+	{"random, two", 64, 2, 3, false, func(v *pointVault) { v.random(2, 10) }},
 }
 
 // random does things to a few files and nodes.

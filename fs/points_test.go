@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +29,8 @@ import (
 	"stasis/store/memory"
 )
 
-// A crash point is what a kill leaves after one update of the ledger: ledger, bodies, and what
-// the nodes hold, copied while nothing else could be updated. Every one of a script is started
+// A crash point is what a kill leaves after one update of the ledger, or one thing done to a body or
+// to a node: ledger, bodies, and what the nodes hold, copied while nothing else could be updated. Every one of a script is started
 // again, in a time of its own, and must come to rest with the content that programs were told of
 // and with nothing left of what was under way.
 
@@ -41,10 +43,12 @@ type pointVault struct {
 	dir    string
 	keys   int // an update of the ledger; 0: as many as a vault has
 	blanks int // kept ready
+	acts   bool
 	policy router.Policy
 	disks  []*disk
 
-	armed  bool
+	armed  atomic.Bool
+	mu     sync.Mutex        // guards what follows; a gate takes it last
 	files  map[string][]byte // what programs were told of
 	doing  map[string][]byte // what an operation under way may have made of some; nil: nothing there
 	points []*point
@@ -77,6 +81,24 @@ type diskState struct {
 	capacity int64
 	away     bool
 	crates   map[store.CrateID][]byte
+}
+
+// actingNode tells of what was done to a node.
+type actingNode struct {
+	*disk
+	acted func()
+}
+
+func (n actingNode) Put(ctx context.Context, r store.PutRequest) ([]store.Receipt, error) {
+	receipts, err := n.disk.Put(ctx, r)
+	n.acted()
+	return receipts, err
+}
+
+func (n actingNode) Discard(ctx context.Context, r store.DiscardRequest) error {
+	err := n.disk.Discard(ctx, r)
+	n.acted()
+	return err
 }
 
 func newDisk(t *testing.T, s diskState) *disk {
@@ -150,6 +172,7 @@ func (v *pointVault) start() {
 	fsys, err := New(Options{Ledger: db, Bodies: filepath.Join(v.dir, "bodies"), Policy: func() router.Policy { return v.policy }, Log: log})
 	must(v.t, err)
 	fsys.blanks.wanted = v.blanks
+	fsys.bodies.Acted = v.acted
 	rt, err := router.New(router.Options{Ledger: db, Bodies: fsys, Observer: fsys, Log: log, Clock: bubbleClock{time.Now()}})
 	must(v.t, err)
 	var specs []router.NodeSpec
@@ -158,7 +181,7 @@ func (v *pointVault) start() {
 			if d.away.Load() {
 				return nil, errAway
 			}
-			return d, nil
+			return actingNode{d, v.acted}, nil
 		}})
 	}
 	must(v.t, rt.SetNodes(specs))
@@ -169,7 +192,7 @@ func (v *pointVault) start() {
 
 func (v *pointVault) end() {
 	v.t.Helper()
-	v.armed = false
+	v.armed.Store(false)
 	v.FS.cancel()
 	v.FS.done.Wait()
 	must(v.t, v.FS.bodies.Close())
@@ -177,11 +200,20 @@ func (v *pointVault) end() {
 	must(v.t, v.db.Close())
 }
 
+// acted takes a crash point for something that was done beside the ledger: to a body, or to a node.
+func (v *pointVault) acted() {
+	if v.acts && v.armed.Load() {
+		v.db.Still()
+	}
+}
+
 // gate takes a crash point.
 func (v *pointVault) gate(ledger.Position) {
-	if !v.armed {
+	if !v.armed.Load() {
 		return
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	p := &point{number: len(v.points), files: maps.Clone(v.files), doing: maps.Clone(v.doing), policy: v.policy}
 	p.dir = filepath.Join(v.dir, "points", fmt.Sprint(p.number))
 	must(v.t, os.MkdirAll(p.dir, 0o700))
@@ -198,8 +230,12 @@ func (v *pointVault) gate(ledger.Position) {
 // does runs an operation that makes content of files, nil for none: until it has returned they
 // may have it or what they had.
 func (v *pointVault) does(op func(), becomes map[string][]byte) {
+	v.mu.Lock()
 	v.doing = becomes
+	v.mu.Unlock()
 	op()
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	for name, p := range becomes {
 		if p == nil {
 			delete(v.files, name)
@@ -216,6 +252,7 @@ type script struct {
 	keys   int
 	copies int
 	disks  int
+	acts   bool // each thing done to a body or a node is a crash point too
 	run    func(v *pointVault)
 }
 
@@ -225,27 +262,23 @@ func TestCrashPoints(t *testing.T) {
 	for _, s := range scripts {
 		t.Run(s.name, func(t *testing.T) {
 			var points []*point
+			kept := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				v := &pointVault{t: t, dir: t.TempDir(), keys: s.keys, policy: router.Policy{Copies: s.copies, Least: 1}, files: make(map[string][]byte)}
+				v := &pointVault{t: t, dir: t.TempDir(), keys: s.keys, acts: s.acts, policy: router.Policy{Copies: s.copies, Least: 1}, files: make(map[string][]byte)}
 				v.addDisks(s.disks)
 				v.start()
 				defer v.end()
 				v.settled()
-				v.armed = true
+				v.armed.Store(true)
 				s.run(v)
 				v.settled()
-				v.armed = false
+				v.armed.Store(false)
 				v.rested()
 				points = v.points
 				for _, p := range points { // which outlive this bubble's directory
-					to := filepath.Join(os.TempDir(), fmt.Sprintf("points-%d-%s-%d", os.Getpid(), strings.ReplaceAll(s.name, " ", "-"), p.number))
+					to := filepath.Join(kept, fmt.Sprint(p.number))
 					must(t, os.Rename(p.dir, to))
 					p.dir = to
-				}
-			})
-			t.Cleanup(func() {
-				for _, p := range points {
-					_ = os.RemoveAll(p.dir) // it is temporary
 				}
 			})
 			for _, p := range points {

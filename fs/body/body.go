@@ -63,6 +63,7 @@ func (d *Dir) Create(whole bool) (b *Body, err error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Release(), d.Remove(b.ID))
 	}
+	d.acted()
 	return b, nil
 }
 
@@ -347,6 +348,7 @@ func (b *Body) Write(p []byte, off int64) error {
 	if _, err := f.WriteAt(p, off); err != nil {
 		return err
 	}
+	b.dir.acted()
 	if b.whole {
 		if off <= b.dense {
 			b.dense = max(b.dense, off+int64(len(p)))
@@ -400,11 +402,13 @@ func (b *Body) saveMap(ps []patch) error {
 		}
 	}
 	b.unsaved = false
+	b.dir.acted()
 	return nil
 }
 
 // Truncate sets the length of the data.
 func (b *Body) Truncate(size int64) error {
+	defer b.dir.acted()
 	f, err := b.file()
 	if err != nil {
 		return err
@@ -522,6 +526,7 @@ func (b *Body) syncMap() error {
 		return err
 	}
 	b.mapSynced, b.named = true, false
+	b.dir.acted()
 	return nil
 }
 

@@ -23,6 +23,9 @@ type Dir struct {
 	f      *os.File
 	shards [shards]*os.File
 
+	// Acted, unless nil, is told of each thing that was done to a file: tests look at what a kill
+	// leaves.
+	Acted func()
 	// SyncFile makes the data of a file durable, or what a directory has; tests have it fail.
 	SyncFile func(fd int) error
 
@@ -98,6 +101,12 @@ func (d *Dir) Path(id store.CrateID) string {
 	return filepath.Join(d.shardPath(shardOf(id)), id.String())
 }
 
+func (d *Dir) acted() {
+	if d.Acted != nil {
+		d.Acted()
+	}
+}
+
 // SyncAll makes every body written so far durable, with its name: one syncfs for
 // the whole filesystem, which is what makes thousands of small bodies cheap.
 func (d *Dir) SyncAll() error { return unix.Syncfs(int(d.f.Fd())) }
@@ -131,6 +140,7 @@ func (d *Dir) Room() (int64, error) {
 
 // Remove deletes a body and its maps. A body that is not there is fine.
 func (d *Dir) Remove(id store.CrateID) error {
+	defer d.acted()
 	var errs error
 	for _, suffix := range []string{"", liveSuffix, syncedSuffix} {
 		if err := os.Remove(d.Path(id) + suffix); err != nil && !os.IsNotExist(err) {
@@ -159,17 +169,20 @@ func (d *Dir) Recycle(id store.CrateID) error {
 	case err != nil:
 		return errors.Join(err, d.Remove(id))
 	}
+	d.acted()
 	for _, suffix := range []string{liveSuffix, syncedSuffix} {
 		if err := os.Remove(d.Path(id) + suffix); err != nil && !os.IsNotExist(err) {
 			return errors.Join(err, d.Remove(id))
 		}
 	}
+	d.acted()
 	fresh := store.NewCrateID()
 	fresh[len(fresh)-1] = fresh[len(fresh)-1]&^(shards-1) | id[len(id)-1]&(shards-1) // it stays in its directory
 	if err := os.Rename(d.Path(id), d.Path(fresh)); err != nil {
 		return errors.Join(err, d.Remove(id))
 	}
 	d.addSpare(fresh)
+	d.acted()
 	return nil
 }
 

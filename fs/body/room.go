@@ -130,6 +130,7 @@ func (b *Body) Punch(off, end int64) error {
 	if err := b.fallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, to-off); err != nil {
 		return err
 	}
+	b.dir.acted()
 	return b.hold(off, end)
 }
 

@@ -87,6 +87,14 @@ func (db *DB) gate(p Position) {
 	db.journal.still(func() { db.options.Gate(p) })
 }
 
+// Still calls Options.Gate, which must be given, between two updates: something else has changed
+// that a kill would leave.
+func (db *DB) Still() {
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	db.gate(db.Position())
+}
+
 // update is what all Tx of one update write to.
 type update struct {
 	db      *DB      // nil once it has ended
