@@ -16,6 +16,7 @@ type placing struct {
 	store.Store
 	mu      sync.Mutex
 	at      store.Position
+	listed  func() // called when it is asked for a list; nil: nothing is
 	stopped chan store.CrateID
 	goOn    chan struct{}
 }
@@ -48,6 +49,13 @@ func (p *placing) PutBatch(ctx context.Context, rs []store.PutRequest) []store.P
 		}
 	}
 	return out
+}
+
+func (p *placing) List(ctx context.Context, cursor []byte) (store.Page, error) {
+	if p.listed != nil {
+		p.listed()
+	}
+	return p.Store.List(ctx, cursor)
 }
 
 func (p *placing) Status(ctx context.Context) (store.Status, error) {
@@ -206,4 +214,47 @@ func TestOlderPositionOverNewer(t *testing.T) {
 	if p, bad := decodePosition(v); err != nil || bad != nil || p.Count != 8 {
 		t.Errorf("the ledger has %+v, %v, %v", p, err, bad)
 	}
+}
+
+// A node that is put back again while it is counted, to where the count began, has given a receipt
+// for a position beyond that: the count is not taken, and receipts from before it are not either.
+func TestPutBackAmidCount(t *testing.T) {
+	g := newRig(t, gib, gib)
+	g.places[1].kind = "grpc"
+	p := &placing{Store: lasting{g.places[1].mem}}
+	spec := g.specs()[1]
+	spec.Open = func(context.Context, store.NodeID) (store.Store, error) { return p, nil }
+	g.places = g.places[:1]
+	g.extra = []NodeSpec{spec}
+	g.start()
+	crates, _ := g.add(two, 4096, 4097)
+	g.waitCopies(2, crates...)
+	g.settledPositions()
+	n := g.r.byName("n1")
+	var from vantage
+	p.listed = func() {
+		from = n.vantage()
+		over := n.changing()
+		p.mu.Lock()
+		ahead := store.Position{Count: p.at.Count + 1, Mark: 1}
+		p.mu.Unlock()
+		g.r.mu.Lock()
+		n.receipted([]store.Position{ahead}, from)
+		g.r.mu.Unlock()
+		over(nil)
+	}
+	g.r.mu.Lock()
+	n.at.counting = true // by this test
+	n.doubtAll(wasPutBack)
+	h := n.handle
+	g.r.mu.Unlock()
+	if err := n.takeStock(context.Background(), h); err != errAnotherMoved || !n.doubted(from) {
+		t.Errorf("%v, doubted: %v", err, n.doubted(from))
+	}
+	p.listed = nil
+	if err := n.takeStock(context.Background(), h); err != nil {
+		t.Error(err)
+	}
+	g.settledPositions()
+	g.waitCopies(2, crates...)
 }
