@@ -275,7 +275,9 @@ func TestDamagedJournal(t *testing.T) {
 	if err != nil || len(journals) == 0 {
 		t.Fatalf("no journal (%v)", err)
 	}
-	flip(t, journals[0], journalHead, 4<<10)
+	for _, j := range journals { // one of them is in use
+		flip(t, j, journalHead, 4<<10)
+	}
 	r := v.TryStart()
 	v.Refused(r, 1, "journal", "stasis restore "+v.State)
 	t.Log(strings.TrimSpace(r.Stderr))

@@ -178,7 +178,7 @@ func TestPeerIsTakenOverByACopy(t *testing.T) {
 			harness.Write(t, "lost?\n", v.Point, "other")
 			harness.Eventually(t, peerNoticed, "a mount that says it is cut off", func() (bool, string) {
 				for _, n := range v.Status().Nodes {
-					if n.Name == "far" && n.State == "unreachable" && strings.Contains(n.LastError, "taken over") {
+					if n.Name == "far" && n.State == "unreachable" && (strings.Contains(n.LastError, "taken over") || strings.Contains(n.LastError, "another history has used this peer")) {
 						return true, ""
 					}
 				}
