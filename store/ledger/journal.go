@@ -287,7 +287,8 @@ func (j *journal) sync(folded Position) (need Position, err error) {
 	target := j.last
 	todo := make([]*segment, 0, 2)
 	for _, s := range j.sealed {
-		if !s.durable && s.last > folded {
+		// One that is closed and not doubted was folded since the caller looked: tidy has closed it.
+		if !s.durable && s.last > folded && (s.f != nil || s.doubted) {
 			todo = append(todo, s)
 		}
 	}
