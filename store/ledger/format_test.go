@@ -241,3 +241,19 @@ func TestFewKeysAnUpdate(t *testing.T) {
 		t.Errorf("updates of too many keys: %v", err)
 	}
 }
+
+// TestSyncPassesOverClosedSegments: a segment that was folded and closed while a sync was asked for
+// is durable by the fold.
+func TestSyncPassesOverClosedSegments(t *testing.T) {
+	db := openTest(t, t.TempDir(), Options{})
+	put(t, db.Space(Shared), "a", "1")
+	db.journal.mu.Lock()
+	db.journal.sealed = append(db.journal.sealed, &segment{name: "closed", from: 1, last: 1})
+	db.journal.mu.Unlock()
+	if need, err := db.journal.sync(0); err != nil || need != 0 || db.Synced() != 1 {
+		t.Errorf("needs a fold up to %d, %v; synced up to %d", need, err, db.Synced())
+	}
+	db.journal.mu.Lock()
+	db.journal.sealed = nil
+	db.journal.mu.Unlock()
+}
