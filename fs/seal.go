@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"os"
 	"syscall"
 
 	"stasis/fs/body"
@@ -244,7 +245,7 @@ func (s *FS) syncApart(f *file) error {
 	if w.body == nil || w.synced || w.lost {
 		return nil
 	}
-	if err := w.body.SyncData(); err != nil {
+	if err := w.body.SyncData(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return s.lose(f, w.body, err)
 	}
 	return s.settle(f, w)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"stasis/fs/body"
 	"stasis/store"
@@ -41,24 +40,15 @@ func (s *FS) fsync(ctx context.Context, f *file) error {
 // ledger is synced. Its data is synced without the lock of the file, for which whoever only
 // looks at it would wait.
 func (s *FS) syncContent(f *file) error {
-	w := f.writtenBody()
-	if w.body != nil && !w.synced && !w.lost {
-		if err := w.body.SyncData(); err != nil && !errors.Is(err, fs.ErrClosed) {
-			return s.lose(f, w.body, err)
-		}
+	if err := s.syncApart(f); err != nil {
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.body == nil {
 		return nil
 	}
-	if f.body == w.body && f.writes == w.writes && !w.synced && !f.record.Lost {
-		if err := f.body.MarkSynced(); err != nil {
-			return s.loseHeld(f, err)
-		}
-		return s.markSettled(f)
-	}
-	return s.syncBody(f) // there were writes meanwhile, which are few
+	return s.syncBody(f) // what was written meanwhile is little
 }
 
 // syncBody is syncContent for those who hold the lock of the file, which has a body.
@@ -70,7 +60,7 @@ func (s *FS) syncBody(f *file) error {
 		if err := f.body.Sync(); err != nil {
 			return s.loseHeld(f, err)
 		}
-	case f.record.Settled:
+	case f.record.Settled && f.record.Size == f.size && f.record.Mtime == f.written():
 		return nil
 	}
 	return s.markSettled(f)

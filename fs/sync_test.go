@@ -178,3 +178,19 @@ func TestPartOfAFailedWrite(t *testing.T) {
 	v.expect("f", append(p, make([]byte, 3*mib-len(p))...))
 	h.Release()
 }
+
+// What a program syncs after the background has synced it and could not cut it into crates is there
+// after a power cut, as long as it was.
+func TestSyncedBehindTheBackground(t *testing.T) {
+	v := newVault(t, 1, 64*mib)
+	h := v.create("f")
+	p := pattern(9000, 1)
+	v.write(h, p[:5000], 0)
+	must(t, h.Fsync(t.Context()))
+	v.write(h, p[5000:], 5000)
+	must(t, h.Flush(t.Context()))
+	must(t, v.syncApart(h.f)) // as the sealer does first
+	must(t, h.Fsync(t.Context()))
+	v.cutPower()
+	v.expect("f", p)
+}
